@@ -1,0 +1,161 @@
+import { StartError } from './start-error.js'
+
+/** The settings of a server, checked. Nothing but this file reads process.env. */
+export type Config = {
+  readonly host: string
+  readonly port: number
+  readonly dataDir: string
+  readonly databaseUrl: string | undefined
+  readonly eventStoreUrl: string | undefined
+  readonly redisUrl: string | undefined
+  /** Undefined: kept in `dataDir`, see secrets.ts. */
+  readonly appKeys: readonly AppKey[] | undefined
+  readonly jwtSecret: string | undefined
+  readonly jwksUrl: string | undefined
+  /** Origins of browsers that may call; `*` allows all. */
+  readonly allowedOrigins: readonly string[]
+  readonly roles: ReadonlySet<Role>
+  readonly fanoutOnWriteMembersMax: number
+  readonly groupMembersMax: number
+  /** Undefined: no limit. */
+  readonly framesPerSecond: number | undefined
+  readonly logLevel: LogLevel
+  /** Sentences for the log: settings that work but are unwise. */
+  readonly warnings: readonly string[]
+}
+
+export type AppKey = { readonly name: string; readonly secret: string; readonly scopes: ReadonlySet<AppScope> }
+export type AppScope = (typeof appScopes)[number]
+export type Role = (typeof roles)[number]
+export type LogLevel = (typeof logLevels)[number]
+export type Environment = Readonly<Record<string, string | undefined>>
+
+export const appScopes = ['users', 'act', 'audit'] as const
+export const roles = ['api', 'gateway', 'projections'] as const
+export const logLevels = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'] as const
+
+const SECRET_CHARACTERS_MIN = 16
+
+/** A setting that is wrong. The message is one sentence that names it. */
+export class ConfigError extends StartError {
+  override name = 'ConfigError'
+}
+
+/** Reads and checks all settings; an empty one counts as not set. */
+export function loadConfig(env: Environment = process.env): Config {
+  const appKeys = parseAppKeys(setting(env, 'APP_KEYS'))
+  const jwtSecret = setting(env, 'JWT_SECRET')
+  return {
+    host: setting(env, 'HOST') ?? '127.0.0.1',
+    port: integer(env, 'PORT', { fallback: 8080, min: 0, max: 65_535 }),
+    dataDir: setting(env, 'DATA_DIR') ?? './data',
+    databaseUrl: url(env, 'DATABASE_URL', ['postgres:', 'postgresql:']),
+    eventStoreUrl: url(env, 'EVENTSTORE_URL', ['esdb:', 'esdb+discover:', 'kurrentdb:', 'kurrentdb+discover:']),
+    redisUrl: url(env, 'REDIS_URL', ['redis:', 'rediss:']),
+    appKeys,
+    jwtSecret,
+    jwksUrl: url(env, 'JWKS_URL', ['http:', 'https:']),
+    allowedOrigins: origins(env),
+    roles: parseRoles(setting(env, 'ROLES')),
+    fanoutOnWriteMembersMax: integer(env, 'FANOUT_ON_WRITE_MAX', { fallback: 500, min: 1 }),
+    groupMembersMax: integer(env, 'GROUP_MEMBERS_MAX', { fallback: 100_000, min: 1 }),
+    framesPerSecond: integer(env, 'FRAMES_PER_SECOND', { fallback: 60, min: 0 }) || undefined,
+    logLevel: oneOf('LOG_LEVEL', setting(env, 'LOG_LEVEL') ?? 'info', logLevels),
+    warnings: weakSecrets(appKeys ?? [], jwtSecret),
+  }
+}
+
+/** Stops a start with settings that are part of the contract but that this version cannot honour yet. To be deleted once it can. */
+export function refuseWhatIsNotBuilt(config: Config): void {
+  if (config.redisUrl) throw new ConfigError('REDIS_URL is set, but this version does not support Redis yet.')
+  if (config.eventStoreUrl) throw new ConfigError('EVENTSTORE_URL is set, but this version keeps its log in Postgres only.')
+}
+
+function setting(env: Environment, name: string): string | undefined {
+  return env[name]?.trim() || undefined
+}
+
+function integer(env: Environment, name: string, bounds: { fallback: number; min: number; max?: number }): number {
+  const { fallback, min, max = Number.MAX_SAFE_INTEGER } = bounds
+  const text = setting(env, name)
+  if (text === undefined) return fallback
+  const value = Number(text)
+  const expected = bounds.max === undefined ? `of at least ${min}` : `from ${min} to ${max}`
+  if (!/^\d+$/.test(text) || value < min || value > max) throw new ConfigError(`${name} must be a whole number ${expected}, not "${text}".`)
+  return value
+}
+
+function url(env: Environment, name: string, protocols: readonly string[]): string | undefined {
+  const text = setting(env, name)
+  if (text === undefined) return undefined
+  // The value is never repeated: it may hold a password.
+  const wrong = new ConfigError(`${name} must be a URL that begins with ${protocols.map((one) => `${one}//`).join(' or ')}.`)
+  const protocol = protocols.find((one) => text.startsWith(`${one}//`))
+  if (!protocol) throw wrong
+  // A cluster's URL names several hosts, which is no URL to the parser: look at the first.
+  if (!URL.canParse(text.replace(/,[^/?]*/, ''))) throw wrong
+  return text
+}
+
+function origins(env: Environment): string[] {
+  const list = split(setting(env, 'ALLOWED_ORIGINS'))
+  for (const origin of list) {
+    if (origin === '*') continue
+    if (!URL.canParse(origin) || new URL(origin).origin !== origin) {
+      throw new ConfigError(`ALLOWED_ORIGINS must list origins such as https://app.example.com, or *, not "${origin}".`)
+    }
+  }
+  return list
+}
+
+function parseRoles(text: string | undefined): ReadonlySet<Role> {
+  if (text === undefined) return new Set(roles)
+  const list = split(text)
+  if (list.length === 0) throw new ConfigError(`ROLES must name at least one of ${roles.join(', ')}.`)
+  return new Set(list.map((role) => oneOf('ROLES', role, roles)))
+}
+
+function oneOf<T extends string>(name: string, text: string, allowed: readonly T[]): T {
+  const found = allowed.find((one) => one === text)
+  if (found === undefined) throw new ConfigError(`${name} knows ${allowed.join(', ')}, not "${text}".`)
+  return found
+}
+
+function parseAppKeys(text: string | undefined): AppKey[] | undefined {
+  if (text === undefined) return undefined
+  const keys = split(text).map(parseAppKey)
+  if (keys.length === 0) throw new ConfigError('APP_KEYS must be a list of name:secret or name:secret:scope+scope.')
+  if (new Set(keys.map((key) => key.name)).size < keys.length) throw new ConfigError('APP_KEYS has two entries of the same name.')
+  if (new Set(keys.map((key) => key.secret)).size < keys.length) throw new ConfigError('APP_KEYS has two entries with the same secret.')
+  return keys
+}
+
+function parseAppKey(entry: string, index: number): AppKey {
+  const [name, secret, scopes, ...rest] = entry.split(':')
+  // The entry is named by its place and not repeated: it holds a secret.
+  if (!name || !secret || rest.length > 0 || !/^[\w.-]{1,64}$/.test(name) || !/^[\x21-\x7e]+$/.test(secret)) {
+    throw new ConfigError(`APP_KEYS must be a list of name:secret or name:secret:scope+scope, and entry ${index + 1} is not.`)
+  }
+  return { name, secret, scopes: parseScopes(name, scopes) }
+}
+
+function parseScopes(name: string, text: string | undefined): ReadonlySet<AppScope> {
+  if (text === undefined) return new Set(appScopes)
+  return new Set(text.split('+').map((scope) => oneOf(`APP_KEYS (entry ${name})`, scope, appScopes)))
+}
+
+function weakSecrets(appKeys: readonly AppKey[], jwtSecret: string | undefined): string[] {
+  const tooShort = `is shorter than ${SECRET_CHARACTERS_MIN} characters, which can be guessed.`
+  const warnings = appKeys
+    .filter((key) => key.secret.length < SECRET_CHARACTERS_MIN)
+    .map((key) => `The secret of ${key.name} in APP_KEYS ${tooShort}`)
+  if (jwtSecret !== undefined && jwtSecret.length < SECRET_CHARACTERS_MIN) warnings.push(`JWT_SECRET ${tooShort}`)
+  return warnings
+}
+
+function split(text: string | undefined): string[] {
+  return (text ?? '')
+    .split(',')
+    .map((part) => part.trim())
+    .filter((part) => part !== '')
+}

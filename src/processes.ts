@@ -1,0 +1,35 @@
+import { readFileSync } from 'node:fs'
+
+/** Whether a process with this id lives. A zombie has ended: only its parent has not looked yet. */
+export function isAlive(pid: number): boolean {
+  try {
+    process.kill(pid, 0)
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === 'EPERM'
+  }
+  return procStat(pid)?.[0] !== 'Z'
+}
+
+/** When a process began, in ticks since boot: tells it from a later one with the same id. Undefined where /proc is not. */
+export function startedAtTicks(pid: number): string | undefined {
+  return procStat(pid)?.[19]
+}
+
+/** The arguments that a process was started with; undefined when it is gone or /proc is not there. */
+export function commandLine(pid: number): string[] | undefined {
+  return readText(`/proc/${pid}/cmdline`)?.split('\0').slice(0, -1)
+}
+
+/** The fields of /proc/<pid>/stat after the name, which may itself hold spaces and brackets. */
+function procStat(pid: number): string[] | undefined {
+  const text = readText(`/proc/${pid}/stat`)
+  return text?.slice(text.lastIndexOf(')') + 2).split(' ')
+}
+
+function readText(path: string): string | undefined {
+  try {
+    return readFileSync(path, 'utf8')
+  } catch {
+    return undefined
+  }
+}
