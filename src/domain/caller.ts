@@ -1,0 +1,22 @@
+import type { Actor } from './event-store.js'
+
+export const scopes = ['users', 'act', 'audit'] as const
+export type Scope = (typeof scopes)[number]
+
+/** Who a token speaks for. */
+export type Identity =
+  | { kind: 'user'; userId: string; deviceId: string | null; /** ms; null counts as before any revocation */ issuedAt: number | null; /** ms */ expiresAt: number }
+  | { kind: 'app'; app: string; scopes: ReadonlySet<Scope> }
+
+/** Turns a bearer token into an identity; shared by REST and gateway. */
+export interface Authenticator {
+  /**
+   * @throws {Refusal} unauthenticated: no such secret, a bad signature, expired, or a device that was revoked after the token was issued
+   */
+  authenticate(token: string): Promise<Identity>
+  /** Whether this device of this user was revoked after `issuedAt`. @throws {Refusal} unavailable */
+  isRevoked(userId: string, deviceId: string, issuedAt: number | null): Promise<boolean>
+}
+
+/** The actor that events name: a user, or an app for a user. */
+export const actorOf = (userId: string, app?: string): Actor => (app === undefined ? { userId } : { userId, app })

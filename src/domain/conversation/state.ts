@@ -1,0 +1,204 @@
+import { List, Map as PersistentMap } from 'immutable'
+import type { Content, ConversationEvent, ConversationType, Fact, JoinPolicy, JsonObject, Role } from '../events.js'
+
+export interface Member {
+  role: Role
+  /** Order of joining, over the whole conversation: who has stood longest takes over. */
+  rank: number
+  joinedSeq: number
+  joinedAt: number
+  /** The conversation's last ordinal when it joined: unread starts there. */
+  joinedOrdinal: number
+}
+
+/** A change to an earlier message, kept while it is recent. */
+export interface MessageChange {
+  revision: number
+  messageSeq: number
+  type: 'MessageEdited' | 'MessageRecalled' | 'ReactionAdded' | 'ReactionRemoved' | 'MessagePinned' | 'MessageUnpinned'
+  userId: string | undefined
+  at: number
+  emoji?: string
+  content?: Content
+}
+
+/**
+ * Everything after `since` that is needed to decide. What lies before it is asked of the history,
+ * and only when the history is past `since`: together they know every message of the conversation.
+ */
+export interface Recent {
+  /** A revision: all later events are held here. */
+  since: number
+  /** `<senderId> <clientMessageId>` → seq. */
+  messages: PersistentMap<string, number>
+  changes: List<MessageChange>
+}
+
+/** A conversation as a fold of its stream. A value: `evolve` gives a new one, so that a decision that fails to append leaves no trace. */
+export interface ConversationState {
+  /** The last revision, the `seq` that clients see; -1 where there is no conversation. */
+  head: number
+  type: ConversationType
+  name: string | null
+  joinPolicy: JoinPolicy
+  frozen: boolean
+  custom: JsonObject
+  createdAt: number
+  createdBy: string
+  lastOrdinal: number
+  /** Seq of the last message, 0 where there is none. */
+  lastMessageSeq: number
+  members: PersistentMap<string, Member>
+  ownerId: string | null
+  nextRank: number
+  /** Sending moves the sender's own read cursor: userId → seq of the last message it sent. */
+  lastSent: PersistentMap<string, number>
+  /** The window, in two generations, so that forgetting costs nothing: the younger fills up, then replaces the older. */
+  younger: Recent
+  older: Recent
+}
+
+/** A generation holds this many revisions; the window is one to two generations. */
+export const GENERATION_REVISIONS = 1_000
+
+const nothingRecent = (since: number): Recent => ({ since, messages: PersistentMap(), changes: List() })
+
+export const noConversation: ConversationState = {
+  head: -1, type: 'group', name: null, joinPolicy: 'invite', frozen: false, custom: {}, createdAt: 0, createdBy: '',
+  lastOrdinal: 0, lastMessageSeq: 0, members: PersistentMap(), ownerId: null, nextRank: 0, lastSent: PersistentMap(),
+  younger: nothingRecent(-1), older: nothingRecent(-1),
+}
+
+export const exists = (state: ConversationState) => state.head >= 0
+
+/** Everything after this revision is in the window. */
+export const windowStart = (state: ConversationState) => state.older.since
+
+export const messageKey = (senderId: string, clientMessageId: string) => `${senderId} ${clientMessageId}`
+
+/** The seq of the message with this key, where it is in the window. */
+export const findRecentMessage = (state: ConversationState, key: string) => state.younger.messages.get(key) ?? state.older.messages.get(key)
+
+/** Changes in the window to one message after `revision`, in their order. */
+export function changesSince(state: ConversationState, messageSeq: number, revision: number): MessageChange[] {
+  const of = (recent: Recent) => recent.changes.filter((change) => change.messageSeq === messageSeq && change.revision > revision)
+  return [...of(state.older), ...of(state.younger)]
+}
+
+/** Messages recalled within the window: what a lagging table may still show. */
+export function recentlyRecalled(state: ConversationState): Set<number> {
+  const recalled = new Set<number>()
+  for (const { changes } of [state.older, state.younger]) {
+    for (const change of changes) if (change.type === 'MessageRecalled') recalled.add(change.messageSeq)
+  }
+  return recalled
+}
+
+/** The state after one more event of the stream. */
+export function evolve(state: ConversationState, event: Fact<ConversationEvent>): ConversationState {
+  const next = { ...state, head: event.revision }
+  if (event.revision - next.younger.since > GENERATION_REVISIONS) {
+    next.older = next.younger
+    next.younger = nothingRecent(event.revision - 1)
+  }
+  apply(next, event)
+  return next
+}
+
+/** `next` is ours alone until it is given out. */
+function apply(next: ConversationState, event: Fact<ConversationEvent>): void {
+  switch (event.type) {
+    case 'ConversationCreated': return create(next, event)
+    case 'ConversationUpdated':
+      if (event.data.name !== undefined) next.name = event.data.name
+      if (event.data.joinPolicy !== undefined) next.joinPolicy = event.data.joinPolicy
+      if (event.data.custom !== undefined) next.custom = event.data.custom
+      return
+    case 'ConversationFrozen': next.frozen = true; return
+    case 'ConversationUnfrozen': next.frozen = false; return
+    case 'MemberJoined': return join(next, event.data.userId, event.data.role, event)
+    case 'MemberLeft':
+    case 'MemberRemoved':
+      next.members = next.members.delete(event.data.userId)
+      if (next.ownerId === event.data.userId) next.ownerId = null
+      return
+    case 'MemberRoleChanged': return changeRole(next, event.data.userId, event.data.role)
+    case 'MessageSent': {
+      const senderId = event.metadata.actor.userId ?? ''
+      next.lastOrdinal = event.data.ordinal
+      next.lastMessageSeq = event.revision
+      next.lastSent = next.lastSent.set(senderId, event.revision)
+      next.younger = { ...next.younger, messages: next.younger.messages.set(messageKey(senderId, event.data.clientMessageId), event.revision) }
+      return
+    }
+    case 'MessageEdited':
+    case 'MessageRecalled':
+    case 'ReactionAdded':
+    case 'ReactionRemoved':
+    case 'MessagePinned':
+    case 'MessageUnpinned':
+      next.younger = { ...next.younger, changes: next.younger.changes.push(changeOf(event)) }
+      return
+  }
+}
+
+function create(next: ConversationState, event: Fact<Extract<ConversationEvent, { type: 'ConversationCreated' }>>): void {
+  const { data, metadata } = event
+  next.type = data.type
+  next.name = data.name ?? null
+  next.joinPolicy = data.joinPolicy
+  next.custom = data.custom ?? {}
+  next.createdAt = metadata.at
+  next.createdBy = metadata.actor.userId ?? ''
+  next.members = next.members.withMutations((members) => {
+    for (const { userId, role } of data.members) {
+      members.set(userId, { role, rank: next.nextRank++, joinedSeq: event.revision, joinedAt: metadata.at, joinedOrdinal: 0 })
+      if (role === 'owner') next.ownerId = userId
+    }
+  })
+}
+
+function join(next: ConversationState, userId: string, role: Role, { revision, metadata }: Fact<ConversationEvent>): void {
+  next.members = next.members.set(userId, { role, rank: next.nextRank, joinedSeq: revision, joinedAt: metadata.at, joinedOrdinal: next.lastOrdinal })
+  next.nextRank += 1
+  if (role === 'owner') next.ownerId = userId
+}
+
+function changeRole(next: ConversationState, userId: string, role: Role): void {
+  const member = next.members.get(userId)
+  if (!member) return
+  next.members = next.members.set(userId, { ...member, role })
+  if (role === 'owner') next.ownerId = userId
+  else if (next.ownerId === userId) next.ownerId = null
+}
+
+type ChangeEvent = Extract<ConversationEvent, { type: MessageChange['type'] }>
+
+function changeOf({ type, data, revision, metadata }: Fact<ChangeEvent>): MessageChange {
+  const change: MessageChange = { revision, messageSeq: data.messageSeq, type, userId: metadata.actor.userId, at: metadata.at }
+  if ('emoji' in data) change.emoji = data.emoji
+  if ('content' in data) change.content = data.content
+  return change
+}
+
+/** How much memory a state holds on to, in entries: what the bound of a cache counts. */
+export const weightOf = (state: ConversationState) =>
+  1 + state.members.size + state.lastSent.size + state.younger.messages.size + state.older.messages.size + state.younger.changes.size + state.older.changes.size
+
+type RecentJson = { since: number; messages: [string, number][]; changes: MessageChange[] }
+type StateJson = Omit<ConversationState, 'members' | 'lastSent' | 'younger' | 'older'> & {
+  members: [string, Member][]; lastSent: [string, number][]; younger: RecentJson; older: RecentJson
+}
+
+const recentToJson = (recent: Recent): RecentJson => ({ since: recent.since, messages: [...recent.messages], changes: [...recent.changes] })
+const recentFromJson = (json: RecentJson): Recent => ({ since: json.since, messages: PersistentMap(json.messages), changes: List(json.changes) })
+
+/** For snapshots. A change of shape takes a new SNAPSHOT_VERSION; old snapshots are then ignored. */
+export const SNAPSHOT_VERSION = 1
+export const stateToJson = (state: ConversationState): unknown =>
+  ({ ...state, members: [...state.members], lastSent: [...state.lastSent], younger: recentToJson(state.younger), older: recentToJson(state.older) }) satisfies StateJson
+
+export function stateFromJson(value: unknown): ConversationState {
+  const json = value as StateJson
+  return { ...json, members: PersistentMap(json.members), lastSent: PersistentMap(json.lastSent), younger: recentFromJson(json.younger), older: recentFromJson(json.older) }
+}

@@ -1,0 +1,370 @@
+import canonicalizeModule from 'canonicalize'
+import { encodeEvent, isoOf, messageShownBy } from './client-event.js'
+import type { ConversationCommand, ConversationContext, MessageCommand, MessageFacts } from './conversation/commands.js'
+import { decide, memberOf } from './conversation/decide.js'
+import {
+  type ConversationState, type Member, SNAPSHOT_VERSION, evolve, exists, findRecentMessage, messageKey, noConversation, recentlyRecalled, stateFromJson, stateToJson, weightOf,
+  windowStart,
+} from './conversation/state.js'
+import { Refusal, invalidField, notFound, unavailable } from './errors.js'
+import { type EventStore, type Position, type RecordedEvent, StoreUnavailable } from './event-store.js'
+import { type ConversationEvent, type MessageSent, type ReceiptEvent, factOf } from './events.js'
+import type { History } from './history.js'
+import { SEQ_MAX, conversationStream, directConversationId, receiptsStream } from './ids.js'
+import type { Logger } from './logger.js'
+import { type ReceiptsCommand, type ReceiptsState, cursorOf, decideReceipts, evolveReceipts, noReceipts, receiptsFromJson, receiptsToJson } from './receipts/receipts.js'
+import type { SnapshotStore } from './snapshot-store.js'
+import type { Users } from './users.js'
+import { type Decider, type Folded, type Outcome, type Requester, Streams } from './write-path/streams.js'
+
+// The package is CommonJS: under nodenext its default is typed as the module.
+const canonicalize = canonicalizeModule as unknown as (value: unknown) => string | undefined
+
+/** Who reads: a user, or an app with the scope to audit. */
+export type Reader = { userId: string } | { audit: true }
+
+/** A conversation opened for somebody who may see it. */
+export interface OpenConversation {
+  state: ConversationState
+  position: Position
+  /** Null for an auditor. */
+  member: Member | null
+}
+
+export interface SentMessage {
+  seq: number
+  ordinal: number
+  position: Position
+  sentAt: string
+  duplicate: boolean
+}
+
+export interface Written {
+  /** Of the last new fact; the head where nothing changed. */
+  seq: number
+  position: Position
+  unchanged: boolean
+}
+
+export interface ReadMark {
+  readSeq: number
+  /** Of the conversation, the `seq` of a write that changes nothing. */
+  head: number
+  position: Position
+  unchanged: boolean
+}
+
+export interface ConversationsOptions {
+  store: EventStore
+  snapshots: SnapshotStore
+  history: History
+  users: Users
+  logger: Logger
+  membersMax: number
+  /** Bound of the state cache, in entries (members, recent messages and changes). */
+  cacheWeightMax: number
+}
+
+const conversationDecider: Decider<ConversationState, ConversationCommand, ConversationContext, ConversationEvent> = {
+  initial: noConversation,
+  streamOf: conversationStream,
+  evolve,
+  decide: (state, command, context, actor) => decide(state, command, actor.userId ?? '', context),
+  isCurrent: ({ asOf, strangerId }, state) => (asOf === undefined || asOf >= windowStart(state)) && (strangerId === undefined || !state.members.has(strangerId)),
+  weightOf,
+  snapshotVersion: SNAPSHOT_VERSION,
+  toJson: stateToJson,
+  fromJson: stateFromJson,
+}
+
+/** What was looked up for one command. */
+type Found = Partial<ConversationContext>
+
+const nothing = {}
+
+const receiptsDecider: Decider<ReceiptsState, ReceiptsCommand, typeof nothing, ReceiptEvent> = {
+  initial: noReceipts,
+  streamOf: receiptsStream,
+  evolve: evolveReceipts,
+  decide: decideReceipts,
+  isCurrent: () => true,
+  weightOf: (state) => 1 + state.cursors.size,
+  snapshotVersion: 1,
+  toJson: receiptsToJson,
+  fromJson: receiptsFromJson,
+}
+
+/** Backwards from a seq, how many facts are read at once to find the message before it. */
+const ORDINAL_PAGE = 64
+
+/** All that is done to and asked of conversations, whoever asks: REST and gateway alike. */
+export class Conversations {
+  readonly #store: EventStore
+  readonly #history: History
+  readonly #users: Users
+  readonly #membersMax: number
+  readonly #streams: Streams<ConversationState, ConversationCommand, ConversationContext, ConversationEvent>
+  readonly #receipts: Streams<ReceiptsState, ReceiptsCommand, typeof nothing, ReceiptEvent>
+
+  constructor({ store, snapshots, history, users, logger, membersMax, cacheWeightMax }: ConversationsOptions) {
+    this.#store = store
+    this.#history = history
+    this.#users = users
+    this.#membersMax = membersMax
+    this.#streams = new Streams({ decider: conversationDecider, prepare: (...asked) => this.#prepare(...asked), store, snapshots, logger, cacheWeightMax })
+    this.#receipts = new Streams({ decider: receiptsDecider, prepare: () => nothing, store, snapshots, logger, cacheWeightMax })
+  }
+
+  // --- reading ---
+
+  /**
+   * The one membership check of every read, live or not.
+   * @throws {Refusal} not_found, the same for what does not exist and for what the reader is no member of
+   */
+  async open(conversationId: string, reader: Reader): Promise<OpenConversation> {
+    const { state, position } = await this.#streams.load(conversationId)
+    if ('userId' in reader) return { state, position, member: memberOf(state, reader.userId) }
+    if (!exists(state)) throw notFound()
+    return { state, position, member: null }
+  }
+
+  /** The folded state, for those who have checked who may see it. @throws {Refusal} unavailable */
+  async stateOf(conversationId: string): Promise<ConversationState> {
+    return (await this.#streams.load(conversationId)).state
+  }
+
+  /** The folded state where it is in memory; for filters on the way out, which can't wait. */
+  peek(conversationId: string): ConversationState | undefined {
+    return this.#streams.peek(conversationId)?.state
+  }
+
+  /**
+   * Facts in seq order after `after` (-1: from the beginning), each as JSON text, recalled content blanked; and the head.
+   * @throws {Refusal}
+   */
+  async readEvents(conversationId: string, reader: Reader, after: number, limit: number): Promise<{ items: string[]; last: number; head: number }> {
+    const { state } = await this.open(conversationId, reader)
+    const events = after >= state.head ? [] : await this.#readStream(conversationStream(conversationId), { from: after + 1, limit })
+    const items = await this.encodeEvents(conversationId, events, state)
+    return { items, last: events.at(-1)?.revision ?? after, head: Math.max(state.head, events.at(-1)?.revision ?? -1) }
+  }
+
+  /** Events of one conversation as JSON text for clients, with what was recalled blanked. */
+  async encodeEvents(conversationId: string, events: readonly RecordedEvent[], state: ConversationState): Promise<string[]> {
+    const recalled = await this.findRecalled(conversationId, events.flatMap((event) => messageShownBy(event) ?? []), state)
+    // A recall within these very events counts too: the state may be a moment older than the log.
+    for (const event of events) if (event.type === 'MessageRecalled') recalled.add((event.data as { messageSeq: number }).messageSeq)
+    return events.map((event) => encodeEvent(event, Math.max(state.head, event.revision), recalled.has(messageShownBy(event) ?? -1)))
+  }
+
+  /** Which of these messages are recalled: the window knows the recent ones, the history those before. */
+  async findRecalled(conversationId: string, seqs: readonly number[], state: ConversationState): Promise<Set<number>> {
+    const recalled = recentlyRecalled(state)
+    const start = windowStart(state)
+    if (start < 0 || seqs.length === 0) return recalled
+    let older = await this.#history.findRecalled(conversationId, seqs)
+    if (older.asOf < start) {
+      await this.#history.waitForRevision(conversationId, start)
+      older = await this.#history.findRecalled(conversationId, seqs)
+    }
+    for (const seq of older.recalled) recalled.add(seq)
+    return recalled
+  }
+
+  // --- writing ---
+
+  /** Creates a group or opens the direct conversation of two; `created` is false where it was there. @throws {Refusal} */
+  async create(command: Extract<ConversationCommand, { type: 'CreateConversation' }>, conversationId: string, requester: Requester): Promise<OpenConversation & { conversationId: string; created: boolean }> {
+    const outcome = await this.#streams.execute(conversationId, command, requester)
+    const { state, position } = outcome.folded
+    return { conversationId, state, position, member: memberOf(state, requester.actor.userId ?? ''), created: outcome.kind === 'appended' }
+  }
+
+  /** The direct conversation's id of two users. */
+  directId = directConversationId
+
+  /** Everything but creating and sending: the last new fact, or unchanged. @throws {Refusal} */
+  async execute(conversationId: string, command: Exclude<ConversationCommand, { type: 'CreateConversation' | 'SendMessage' }>, requester: Requester): Promise<Written & { count: number }> {
+    const outcome = await this.#streams.execute(conversationId, command, requester)
+    if (outcome.kind !== 'appended') return { seq: outcome.folded.state.head, position: outcome.folded.position, unchanged: true, count: 0 }
+    const last = lastOf(outcome.events)
+    return { seq: last.revision, position: last.position, unchanged: false, count: outcome.events.length }
+  }
+
+  /** Sends a message; a resend of any age gives its first result. @throws {Refusal} idempotency_conflict and the others */
+  async send(conversationId: string, command: Extract<ConversationCommand, { type: 'SendMessage' }>, requester: Requester): Promise<SentMessage> {
+    const outcome = await this.#streams.execute(conversationId, command, requester)
+    if (outcome.kind === 'appended') return sentMessage(lastOf(outcome.events), false)
+    if (outcome.kind === 'unchanged') throw new Refusal('internal', 'A send is never unchanged.')
+    const first = await this.#readEvent(conversationId, outcome.seq)
+    if (!first) throw unavailable('The first result can not be read now: send the same again.')
+    if (!isSameMessage(first.data as MessageSent, command)) {
+      throw new Refusal('idempotency_conflict', `This clientMessageId was used for another message, seq ${first.revision}: take a new id for new content.`)
+    }
+    return sentMessage(first, true)
+  }
+
+  /** Moves a member's read cursor. @throws {Refusal} invalid_request beyond the head */
+  async markRead(conversationId: string, seq: number, requester: Requester): Promise<ReadMark> {
+    const userId = requester.actor.userId ?? ''
+    const { state, position } = await this.open(conversationId, { userId })
+    if (seq > state.head) throw invalidField('seq', `is beyond the head, ${state.head}`)
+    const sentSeq = state.lastSent.get(userId) ?? null
+    const ordinal = seq >= state.lastMessageSeq ? state.lastOrdinal : await this.#ordinalAt(conversationId, seq)
+    const outcome = await this.#receipts.execute(conversationId, { type: 'MarkRead', userId, seq, ordinal, sentSeq }, requester)
+    return readMark(outcome, userId, sentSeq, state.head, position)
+  }
+
+  /** Moves a member's delivered cursor; what is not ahead of it is ignored. @throws {Refusal} */
+  async markDelivered(conversationId: string, seq: number, requester: Requester): Promise<void> {
+    const userId = requester.actor.userId ?? ''
+    const { state } = await this.open(conversationId, { userId })
+    if (seq > state.head) throw invalidField('seq', `is beyond the head, ${state.head}`)
+    await this.#receipts.execute(conversationId, { type: 'MarkDelivered', userId, seq }, requester)
+  }
+
+  /** Keeps what is in memory current with other nodes. */
+  follow(conversationId: string, event: RecordedEvent): void {
+    this.#streams.follow(conversationId, event)
+  }
+
+  followReceipts(conversationId: string, event: RecordedEvent): void {
+    this.#receipts.follow(conversationId, event)
+  }
+
+  async close(): Promise<void> {
+    await Promise.all([this.#streams.close(), this.#receipts.close()])
+  }
+
+  // --- what a decision needs beyond the state ---
+
+  #prepare(conversationId: string, command: ConversationCommand, { state }: Folded<ConversationState>, actor: { userId?: string }): ConversationContext | Promise<ConversationContext> {
+    const userId = actor.userId ?? ''
+    const blocked = this.#isBlocked(state, command, userId)
+    const lookUp = this.#lookUp(conversationId, command, state, userId)
+    const context = { membersMax: this.#membersMax }
+    if (typeof blocked === 'boolean' && !(lookUp instanceof Promise)) return { ...context, blocked, ...lookUp }
+    return Promise.all([blocked, lookUp]).then(([isBlocked, found]) => ({ ...context, blocked: isBlocked, ...found }))
+  }
+
+  #isBlocked(state: ConversationState, command: ConversationCommand, userId: string): boolean | Promise<boolean> {
+    if (command.type === 'CreateConversation') {
+      const [other] = command.conversationType === 'direct' ? command.memberIds : []
+      return other !== undefined && !exists(state) && this.#users.isBlockBetween(userId, other)
+    }
+    if (state.type !== 'direct' || !state.members.has(userId)) return false
+    const other = state.members.findKey((_, memberId) => memberId !== userId)
+    return other !== undefined && this.#users.isBlockBetween(userId, other)
+  }
+
+  #lookUp(conversationId: string, command: ConversationCommand, state: ConversationState, userId: string): Found | Promise<Found> {
+    // Strangers are refused by the decision; nothing is looked up for them.
+    if (!state.members.has(userId)) return { strangerId: userId }
+    switch (command.type) {
+      case 'SendMessage': return this.#lookUpSend(conversationId, command, state, userId)
+      case 'EditMessage':
+      case 'RecallMessage':
+      case 'AddReaction':
+      case 'RemoveReaction':
+      case 'PinMessage':
+      case 'UnpinMessage': return this.#lookUpMessage(conversationId, command, state, userId)
+      default: return {}
+    }
+  }
+
+  #lookUpSend(conversationId: string, command: Extract<ConversationCommand, { type: 'SendMessage' }>, state: ConversationState, userId: string): Found | Promise<Found> {
+    const earlier = this.#findEarlier(conversationId, command.clientMessageId, state, userId)
+    if (command.replyToSeq === undefined) return earlier
+    return Promise.all([earlier, this.#isMessage(conversationId, command.replyToSeq)]).then(([found, replyToIsMessage]) => ({ ...found, replyToIsMessage }))
+  }
+
+  /** The same message sent before. What the window says holds only as long as the window reaches back to here: hence `asOf`. */
+  #findEarlier(conversationId: string, clientMessageId: string, state: ConversationState, userId: string): Found | Promise<Found> {
+    const recent = findRecentMessage(state, messageKey(userId, clientMessageId))
+    if (recent !== undefined) return { sentBefore: recent }
+    return windowStart(state) < 0 ? { asOf: state.head } : this.#findOlderMessage(conversationId, userId, clientMessageId, windowStart(state))
+  }
+
+  async #findOlderMessage(conversationId: string, userId: string, clientMessageId: string, start: number): Promise<Found> {
+    let found = await this.#history.findSentMessage(conversationId, userId, clientMessageId)
+    if (found.seq === undefined && found.asOf < start) {
+      await this.#history.waitForRevision(conversationId, start)
+      found = await this.#history.findSentMessage(conversationId, userId, clientMessageId)
+    }
+    // What was found stays true; what was not found is true as of then.
+    return found.seq === undefined ? { asOf: found.asOf } : { sentBefore: found.seq }
+  }
+
+  async #lookUpMessage(conversationId: string, command: MessageCommand, state: ConversationState, userId: string): Promise<Found> {
+    const { seq } = command
+    if (seq > SEQ_MAX) return { message: undefined }
+    const reaction = 'emoji' in command ? { userId, emoji: command.emoji } : undefined
+    let found = await this.#history.findMessageFacts(conversationId, seq, reaction)
+    if (found.asOf < windowStart(state)) {
+      await this.#history.waitForRevision(conversationId, windowStart(state))
+      found = await this.#history.findMessageFacts(conversationId, seq, reaction)
+    }
+    if (found.asOf >= seq) return found
+    // The history has not seen this seq yet: the log has, and all changes to it are in the window.
+    return { asOf: seq, message: messageFactsOf(await this.#readEvent(conversationId, seq)) }
+  }
+
+  /** Asked of the log, which knows more than a state that other nodes are ahead of. */
+  async #isMessage(conversationId: string, seq: number): Promise<boolean> {
+    return seq <= SEQ_MAX && (await this.#readEvent(conversationId, seq))?.type === 'MessageSent'
+  }
+
+  /** The ordinal of the last message at or below `seq`. */
+  async #ordinalAt(conversationId: string, seq: number): Promise<number> {
+    for (let from = seq; from >= 0; from -= ORDINAL_PAGE) {
+      const page = await this.#readStream(conversationStream(conversationId), { from, limit: ORDINAL_PAGE, direction: 'backwards' })
+      const message = page.find((event) => event.type === 'MessageSent')
+      if (message) return factOf<Extract<ConversationEvent, { type: 'MessageSent' }>>(message).data.ordinal
+    }
+    return 0
+  }
+
+  async #readEvent(conversationId: string, seq: number): Promise<RecordedEvent | undefined> {
+    const [event] = await this.#readStream(conversationStream(conversationId), { from: seq, limit: 1 })
+    return event
+  }
+
+  async #readStream(...asked: Parameters<EventStore['readStream']>): Promise<RecordedEvent[]> {
+    try {
+      return await this.#store.readStream(...asked)
+    } catch (error) {
+      if (error instanceof StoreUnavailable) throw unavailable('The log can not be read now: ask again.', error)
+      throw error
+    }
+  }
+}
+
+function lastOf(events: readonly RecordedEvent[]): RecordedEvent {
+  const last = events.at(-1)
+  if (!last) throw new Error('an append without events')
+  return last
+}
+
+function sentMessage(event: RecordedEvent, duplicate: boolean): SentMessage {
+  const { ordinal } = event.data as MessageSent
+  return { seq: event.revision, ordinal, position: event.position, sentAt: isoOf(event.metadata.at), duplicate }
+}
+
+function messageFactsOf(event: RecordedEvent | undefined): MessageFacts | undefined {
+  if (event?.type !== 'MessageSent') return undefined
+  const { content } = event.data as MessageSent
+  return { seq: event.revision, senderId: event.metadata.actor.userId ?? '', content, recalled: false, pinned: false, reactions: new Map(), reacted: false }
+}
+
+/** RFC 8785: content and replyToSeq as canonical JSON, mentions as a set. */
+function isSameMessage(first: MessageSent, again: { content: unknown; replyToSeq?: number; mentions?: readonly string[] }): boolean {
+  const canonical = (message: { content: unknown; replyToSeq?: number; mentions?: readonly string[] }) =>
+    canonicalize([message.content, message.replyToSeq ?? null, [...new Set(message.mentions ?? [])].sort()])
+  return canonical(first) === canonical(again)
+}
+
+function readMark(outcome: Outcome<ReceiptsState>, userId: string, sentSeq: number | null, head: number, conversationPosition: Position): ReadMark {
+  const readSeq = Math.max(cursorOf(outcome.folded.state, userId).readSeq ?? 0, sentSeq ?? 0)
+  if (outcome.kind !== 'appended') return { readSeq, head, position: outcome.folded.position || conversationPosition, unchanged: true }
+  return { readSeq, head, position: lastOf(outcome.events).position, unchanged: false }
+}

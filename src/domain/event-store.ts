@@ -1,0 +1,176 @@
+/**
+ * The event store port: an append-only log of streams with one global order.
+ * Adapters live in `src/event-stores/`; one contract suite (`test/event-stores/contract.ts`) holds them all to this page.
+ */
+
+/** Who did it: a user, an app, or an app for a user. */
+export type Actor = { userId: string; app?: string } | { userId?: never; app: string }
+
+export interface EventMetadata {
+  actor: Actor
+  /** Server clock, ms since the epoch. */
+  at: number
+  /** The request that led here, the same for every event of one request. */
+  correlationId: string
+  /** The event that led here, or null where a request did. */
+  causationId: string | null
+  schemaVersion: number
+  /** See hash-chain.ts. */
+  hash: string
+}
+
+/** A place in the whole log: opaque, and ordered as a string (`<`) within one store. */
+export type Position = string
+
+/** The `expectedRevision` of a stream that must not exist yet. */
+export const NO_STREAM = -1
+
+/** A decided event on its way into the log. Its id is made once and kept for every retry. */
+export class ProposedEvent {
+  readonly id: string
+  readonly type: string
+  readonly stream: string
+  readonly revision: number
+  readonly data: unknown
+  readonly metadata: EventMetadata
+  /** `data` as it is stored. */
+  readonly dataJson: string
+
+  constructor(event: { id: string; type: string; stream: string; revision: number; data: unknown; dataJson: string; metadata: EventMetadata }) {
+    this.id = event.id
+    this.type = event.type
+    this.stream = event.stream
+    this.revision = event.revision
+    this.data = event.data
+    this.dataJson = event.dataJson
+    this.metadata = event.metadata
+  }
+}
+
+/**
+ * An event that the log holds. What came from disk is parsed when it is first looked at,
+ * so that a reader who drops events by stream name pays for no JSON.
+ */
+export class RecordedEvent {
+  readonly id: string
+  readonly type: string
+  readonly stream: string
+  readonly revision: number
+  readonly position: Position
+  /** `data` as it is stored. */
+  readonly dataJson: string
+  readonly #metadataJson: string
+  #data: unknown
+  #metadata: EventMetadata | undefined
+
+  constructor(stored: { id: string; type: string; stream: string; revision: number; position: Position; dataJson: string; metadataJson: string }, decoded?: { data: unknown; metadata: EventMetadata }) {
+    this.id = stored.id
+    this.type = stored.type
+    this.stream = stored.stream
+    this.revision = stored.revision
+    this.position = stored.position
+    this.dataJson = stored.dataJson
+    this.#metadataJson = stored.metadataJson
+    this.#data = decoded?.data
+    this.#metadata = decoded?.metadata
+  }
+
+  /** A proposed event that was committed at `position`: nothing is encoded or parsed again. */
+  static committed(event: ProposedEvent, position: Position): RecordedEvent {
+    return new RecordedEvent(
+      { id: event.id, type: event.type, stream: event.stream, revision: event.revision, position, dataJson: event.dataJson, metadataJson: '' },
+      { data: event.data, metadata: event.metadata },
+    )
+  }
+
+  get data(): unknown {
+    return (this.#data ??= JSON.parse(this.dataJson))
+  }
+
+  get metadata(): EventMetadata {
+    return (this.#metadata ??= JSON.parse(this.#metadataJson) as EventMetadata)
+  }
+}
+
+export interface Append {
+  stream: string
+  /** The stream's last revision as the writer knows it; NO_STREAM where there is none. */
+  expectedRevision: number
+  /** At least one; their revisions follow `expectedRevision` without a gap. */
+  events: readonly ProposedEvent[]
+}
+
+export type AppendResult =
+  /** Committed and fsynced now. */
+  | { outcome: 'appended'; events: RecordedEvent[] }
+  /** This very append (the same event ids at the same place) was committed before: the first result. */
+  | { outcome: 'duplicate'; events: RecordedEvent[] }
+  /** Nothing was written; the stream is at another revision. */
+  | { outcome: 'conflict'; actualRevision: number }
+
+/** The log can't answer now and nothing was written or read. */
+export class StoreUnavailable extends Error {}
+
+/** An append whose outcome is not known: it may have happened, or may still happen. */
+export class AppendOutcomeUnknown extends Error {}
+
+export interface ReadStreamOptions {
+  /** Default: forwards. */
+  direction?: 'forwards' | 'backwards'
+  /** The first revision to give, inclusive. Default: the beginning, or backwards the end. */
+  from?: number
+  /** At most this many events. */
+  limit: number
+}
+
+export interface Filter {
+  /** Only streams whose name begins with one of these. Empty or absent: all. */
+  prefixes?: readonly string[]
+}
+
+export type FeedItem =
+  /** In the order of the log, at least one. */
+  | { kind: 'events'; events: readonly RecordedEvent[] }
+  /** All that was in the log when it was asked has been given; what follows is live. Said at least once. */
+  | { kind: 'caughtUp'; position: Position }
+  /** Nothing up to here passes the filter: a place to resume from. */
+  | { kind: 'checkpoint'; position: Position }
+
+export interface EventStore {
+  /**
+   * Appends at an exact revision; resolves after the events are committed and fsynced.
+   * Appends of many streams that are pending in the same instant are committed together; a conflict fails one stream alone.
+   * @throws {StoreUnavailable} nothing happened
+   * @throws {AppendOutcomeUnknown} it may have happened: settle by reading the stream, or by the same append again
+   */
+  append(append: Append): Promise<AppendResult>
+
+  /** A page of one stream; empty where the stream or the range is. @throws {StoreUnavailable} */
+  readStream(stream: string, options: ReadStreamOptions): Promise<RecordedEvent[]>
+
+  /**
+   * A page of the whole log in its order, from after `after` (undefined: the beginning).
+   * `position` is where to go on; it moves past events that the filter drops. An empty page with an unmoved position is the end.
+   * @throws {StoreUnavailable}
+   */
+  readAll(after: Position | undefined, options: Filter & { limit: number }): Promise<{ events: RecordedEvent[]; position: Position }>
+
+  /**
+   * The log from after `after`: catches up, says `caughtUp`, and goes on live, without hole or double, until `signal` aborts (then it returns).
+   * Survives the loss of the store: it goes on from its last position when the store is back.
+   * The reader sets the pace: nothing is queued for it without bound.
+   */
+  subscribeToAll(after: Position | undefined, filter: Filter, signal: AbortSignal): AsyncIterable<FeedItem>
+
+  /** One stream from after `afterRevision` (NO_STREAM: all), live, until `signal` aborts. */
+  subscribeToStream(stream: string, afterRevision: number, signal: AbortSignal): AsyncIterable<readonly RecordedEvent[]>
+
+  /** The position of the last event in the log; the store's zero where it is empty. @throws {StoreUnavailable} */
+  head(): Promise<Position>
+
+  /** Whether a text that came from outside has the form of one of this store's positions. */
+  isPosition(text: string): boolean
+
+  /** Ends what runs; pending appends are settled first. */
+  close(): Promise<void>
+}

@@ -1,0 +1,19 @@
+import type { MessageFacts } from './conversation/commands.js'
+
+/**
+ * What the write side asks of the message history where its own window does not reach.
+ * Every answer says how far the history is: `asOf` is the last revision of the conversation that it has seen.
+ */
+export interface History {
+  /** The seq of the message with this client id, if there is one. Calls of one turn are asked together. */
+  findSentMessage(conversationId: string, senderId: string, clientMessageId: string): Promise<{ asOf: number; seq: number | undefined }>
+
+  /** The message at `seq`; `reacted` tells of this user and emoji. */
+  findMessageFacts(conversationId: string, seq: number, reaction?: { userId: string; emoji: string }): Promise<{ asOf: number; message: MessageFacts | undefined }>
+
+  /** Which of these messages are recalled. */
+  findRecalled(conversationId: string, seqs: readonly number[]): Promise<{ asOf: number; recalled: ReadonlySet<number> }>
+
+  /** Waits until the history has seen this revision. @throws {Refusal} unavailable when it takes too long */
+  waitForRevision(conversationId: string, revision: number): Promise<void>
+}

@@ -1,0 +1,58 @@
+import fc from 'fast-check'
+import { describe, expect, test } from 'vitest'
+import type { Fact, ReceiptEvent } from '../../src/domain/events.js'
+import { type ReceiptsCommand, cursorOf, decideReceipts, evolveReceipts, noReceipts, receiptsFromJson, receiptsToJson } from '../../src/domain/receipts/receipts.js'
+import { metadataOf } from '../support/given.js'
+import { givenReceipts, receiptsAfter } from '../support/given-user.js'
+
+const read = (userId: string, seq: number, ordinal = seq): ReceiptEvent => ({ type: 'ReadUpTo', data: { userId, seq, ordinal } })
+const delivered = (userId: string, seq: number): ReceiptEvent => ({ type: 'DeliveredUpTo', data: { userId, seq } })
+const markRead = (userId: string, seq: number, sentSeq: number | null = null): ReceiptsCommand => ({ type: 'MarkRead', userId, seq, ordinal: seq, sentSeq })
+const markDelivered = (userId: string, seq: number): ReceiptsCommand => ({ type: 'MarkDelivered', userId, seq })
+
+describe('a read cursor', () => {
+  test('begins nowhere, and may begin at 0', () => {
+    expect(cursorOf(noReceipts, 'ben')).toEqual({ readSeq: null, deliveredSeq: null })
+    givenReceipts().when(markRead('ben', 0)).thenEvents(read('ben', 0))
+  })
+  test('moves forward', () => givenReceipts(read('ben', 4)).when(markRead('ben', 5)).thenEvents(read('ben', 5)))
+  test.each([3, 4])('at 4 does not move to %i', (seq) => givenReceipts(read('ben', 4)).when(markRead('ben', seq)).thenUnchanged())
+  test('is moved by sending', () => givenReceipts(read('ben', 4)).when(markRead('ben', 6, 6)).thenUnchanged())
+  test('moves on from what one sent', () => givenReceipts().when(markRead('ben', 7, 6)).thenEvents(read('ben', 7)))
+  test('is each member’s own', () => givenReceipts(read('ben', 9)).when(markRead('cleo', 4)).thenEvents(read('cleo', 4)))
+  test('is not moved by what was delivered', () => givenReceipts(delivered('ben', 9)).when(markRead('ben', 4)).thenEvents(read('ben', 4)))
+})
+
+describe('a delivered cursor', () => {
+  test('begins at 0', () => givenReceipts().when(markDelivered('ben', 0)).thenEvents(delivered('ben', 0)))
+  test('moves forward', () => givenReceipts(delivered('ben', 4)).when(markDelivered('ben', 5)).thenEvents(delivered('ben', 5)))
+  test.each([3, 4])('at 4 does not move to %i', (seq) => givenReceipts(delivered('ben', 4)).when(markDelivered('ben', seq)).thenUnchanged())
+  test('is not moved by reading', () => givenReceipts(read('ben', 9)).when(markDelivered('ben', 4)).thenEvents(delivered('ben', 4)))
+})
+
+const command = fc.record({ userId: fc.constantFrom('ben', 'cleo'), seq: fc.nat(20), isRead: fc.boolean() })
+
+test('cursors never move back, through snapshots too', () => {
+  fc.assert(
+    fc.property(fc.array(command, { maxLength: 60 }), fc.nat(60), (commands, snapshotAt) => {
+      let state = noReceipts
+      let revision = 0
+      for (const [i, { userId, seq, isRead }] of commands.entries()) {
+        const before = cursorOf(state, userId)
+        const decision = decideReceipts(state, isRead ? markRead(userId, seq) : markDelivered(userId, seq))
+        for (const event of decision.kind === 'events' ? decision.events : []) {
+          state = evolveReceipts(state, { ...event, stream: 'receipts-c', revision, metadata: metadataOf(userId, revision++) } as Fact<ReceiptEvent>)
+        }
+        const now = cursorOf(state, userId)
+        const [moved, was, other, otherWas] = isRead ? [now.readSeq, before.readSeq, now.deliveredSeq, before.deliveredSeq] : [now.deliveredSeq, before.deliveredSeq, now.readSeq, before.readSeq]
+        expect([moved, other]).toEqual([Math.max(seq, was ?? 0), otherWas])
+        expect(decision.kind).toBe(seq > (was ?? -1) ? 'events' : 'unchanged')
+        if (i === snapshotAt) state = receiptsFromJson(JSON.parse(JSON.stringify(receiptsToJson(state))))
+      }
+    }),
+  )
+})
+
+test('a fact that would move a cursor back is folded to no effect: two nodes may have raced', () => {
+  expect(cursorOf(receiptsAfter(read('ben', 7), read('ben', 4), delivered('ben', 3), delivered('ben', 2)), 'ben')).toEqual({ readSeq: 7, deliveredSeq: 3 })
+})
