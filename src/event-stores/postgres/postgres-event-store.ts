@@ -1,0 +1,205 @@
+import pg from 'pg'
+import {
+  type Append,
+  type AppendResult,
+  type EventStore,
+  type FeedItem,
+  type Filter,
+  type Position,
+  type ReadStreamOptions,
+  type RecordedEvent,
+  StoreUnavailable,
+} from '../../domain/event-store.js'
+import { Appender } from './appender.js'
+import { Connection } from './connection.js'
+import { isTransient, type Logger, silentLogger } from './errors.js'
+import { HeadWatcher } from './head-watcher.js'
+import { LogTail } from './log-tail.js'
+import { fromPosition, isPosition, toPosition } from './positions.js'
+import { Reads } from './reads.js'
+import { ensureSchema } from './schema.js'
+import { followAll, followStream, pageEventsMax } from './subscriptions.js'
+
+export interface PostgresEventStoreOptions {
+  connectionString: string
+  logger?: Logger
+  /** Listen for the commits of other processes, so as not to wait for the next look. Default true. */
+  notify?: boolean
+  /** How often to look for events of other processes, where there are others. Default 200. */
+  pollIntervalMs?: number
+  /** How long a batch may take before its session is given up and its outcome settled. Default 10,000. */
+  appendDeadlineMs?: number
+  /** How long an append waits for a lost database before it fails. Default 3,000. */
+  settleMs?: number
+  /** Appends that wait, at most; more are refused. Default 64 MiB. */
+  queuedBytesMax?: number
+  /** The most recent events kept in memory for live readers. Default 32,768 events, 64 MiB. */
+  recentEventsMax?: number
+  recentBytesMax?: number
+}
+
+const appendDeadlineMs = 10_000
+const readConnectionsMax = 4
+const readDeadlineMs = 30_000
+
+/** The log in Postgres: schema `log`, one dedicated session that appends, one that watches, a small pool that reads. */
+export class PostgresEventStore implements EventStore {
+  readonly #pool: pg.Pool
+  readonly #reads: Reads
+  readonly #connection: Connection
+  readonly #tail: LogTail
+  readonly #closing: AbortController
+  #appender!: Appender
+  #watcher!: HeadWatcher
+
+  private constructor(parts: { pool: pg.Pool; reads: Reads; connection: Connection; tail: LogTail; closing: AbortController }) {
+    this.#pool = parts.pool
+    this.#reads = parts.reads
+    this.#connection = parts.connection
+    this.#tail = parts.tail
+    this.#closing = parts.closing
+  }
+
+  /** Connects, and creates the schema where it is missing. @throws {StoreUnavailable} */
+  static async open(options: PostgresEventStoreOptions): Promise<PostgresEventStore> {
+    const opened: (() => Promise<void>)[] = []
+    try {
+      return await PostgresEventStore.#open(options, opened)
+    } catch (error) {
+      for (const close of opened) await close()
+      throw isTransient(error) ? new StoreUnavailable('The log cannot be opened', { cause: error }) : error
+    }
+  }
+
+  static async #open(options: PostgresEventStoreOptions, opened: (() => Promise<void>)[]): Promise<PostgresEventStore> {
+    const { connectionString, logger = silentLogger } = options
+    const closing = new AbortController()
+    const connection = await openAppendConnection(connectionString, logger, options.appendDeadlineMs ?? appendDeadlineMs)
+    opened.push(() => connection.close())
+    await ensureSchema(connection.client!)
+    const pool = openReadPool(connectionString)
+    opened.push(() => pool.end())
+    const reads = new Reads(pool)
+    const tail = new LogTail({
+      start: await reads.head(),
+      read: async (after) => (await reads.page(after, [], pageEventsMax)).events,
+      eventsMax: options.recentEventsMax ?? 32_768,
+      bytesMax: options.recentBytesMax ?? 64 << 20,
+      signal: closing.signal,
+    })
+    const store = new PostgresEventStore({ pool, reads, connection, tail, closing })
+    await store.#start(options, logger)
+    return store
+  }
+
+  async #start(options: PostgresEventStoreOptions, logger: Logger): Promise<void> {
+    this.#appender = new Appender({
+      connection: this.#connection,
+      tail: this.#tail,
+      announces: () => this.#watcher.othersListen,
+      deadlineMs: options.appendDeadlineMs ?? appendDeadlineMs,
+      settleMs: options.settleMs ?? 3000,
+      queuedBytesMax: options.queuedBytesMax ?? 64 << 20,
+    })
+    this.#watcher = await HeadWatcher.open({
+      connectionString: options.connectionString,
+      tail: this.#tail,
+      logger,
+      ownBatchSettled: () => this.#appender.settled(),
+      notify: options.notify ?? true,
+      pollIntervalMs: options.pollIntervalMs ?? 200,
+      signal: this.#closing.signal,
+    })
+  }
+
+  append(append: Append): Promise<AppendResult> {
+    return this.#appender.append(append)
+  }
+
+  readStream(stream: string, options: ReadStreamOptions): Promise<RecordedEvent[]> {
+    return this.#reads.stream(stream, options)
+  }
+
+  async readAll(
+    after: Position | undefined,
+    { prefixes = [], limit }: Filter & { limit: number },
+  ): Promise<{ events: RecordedEvent[]; position: Position }> {
+    const { events, position } = await this.#reads.page(fromPosition(after), prefixes, limit)
+    return { events, position: toPosition(position) }
+  }
+
+  subscribeToAll(after: Position | undefined, { prefixes = [] }: Filter, signal: AbortSignal): AsyncIterable<FeedItem> {
+    const start = fromPosition(after)
+    return this.#untilClosed(signal, (either) => followAll({ tail: this.#tail, reads: this.#reads }, start, prefixes, either))
+  }
+
+  subscribeToStream(stream: string, afterRevision: number, signal: AbortSignal): AsyncIterable<readonly RecordedEvent[]> {
+    return this.#untilClosed(signal, (either) => followStream({ tail: this.#tail, reads: this.#reads }, stream, afterRevision, either))
+  }
+
+  async head(): Promise<Position> {
+    return toPosition(await this.#reads.head())
+  }
+
+  isPosition(text: string): boolean {
+    return isPosition(text)
+  }
+
+  async close(): Promise<void> {
+    await this.#appender.close()
+    if (this.#closing.signal.aborted) return
+    this.#closing.abort()
+    await Promise.all([this.#watcher.close(), this.#connection.close(), this.#pool.end()])
+  }
+
+  /** Runs a feed that ends when its reader leaves or the store closes. (AbortSignal.any would keep a trace of every feed on the store's signal.) */
+  async *#untilClosed<T>(signal: AbortSignal, follow: (either: AbortSignal) => AsyncGenerator<T, void>): AsyncGenerator<T, void> {
+    const sources = [signal, this.#closing.signal]
+    const either = new AbortController()
+    const end = (): void => either.abort()
+    if (sources.some((source) => source.aborted)) end()
+    for (const source of sources) source.addEventListener('abort', end)
+    try {
+      yield* follow(either.signal)
+    } finally {
+      for (const source of sources) source.removeEventListener('abort', end)
+    }
+  }
+}
+
+function openAppendConnection(connectionString: string, logger: Logger, deadlineMs: number): Promise<Connection> {
+  return Connection.open({
+    connectionString,
+    applicationName: 'convolog log appender',
+    prepare: async (client) => {
+      // An acknowledgement means durable, whatever the database's default is. The append function needs READ COMMITTED,
+      // and its plan is made while the tables may be empty: it must go by the index then, too.
+      await client.query(
+        "SET synchronous_commit = on; SET default_transaction_isolation = 'read committed'; SET enable_seqscan = off; SET plan_cache_mode = force_generic_plan; SET jit = off",
+      )
+      // A little before we give the session up, so that most late batches are refused for certain.
+      await client.query(`SET statement_timeout = ${Math.ceil(deadlineMs * 0.9)}`)
+    },
+    onLost: (err) => logger.warn({ err }, 'The database of the log is lost; connecting again'),
+    onBack: () => logger.info({}, 'The database of the log is back'),
+  })
+}
+
+function openReadPool(connectionString: string): pg.Pool {
+  const pool = new pg.Pool({
+    connectionString,
+    max: readConnectionsMax,
+    application_name: 'convolog log reader',
+    connectionTimeoutMillis: 5000,
+    query_timeout: readDeadlineMs,
+    keepAlive: true,
+    // All reads go in the order of an index and stop at a limit. Where the planner thinks that a filter lets little through,
+    // it would rather collect the whole range and sort it, page after page. (The pool waits for the promise.)
+    onConnect: async (client) => {
+      await client.query('SET enable_seqscan = off; SET enable_bitmapscan = off; SET jit = off')
+    },
+  })
+  // An idle connection that breaks says so here; the next read makes another.
+  pool.on('error', () => {})
+  return pool
+}

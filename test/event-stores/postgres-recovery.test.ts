@@ -1,0 +1,115 @@
+import pg from 'pg'
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest'
+import { AppendOutcomeUnknown, NO_STREAM, StoreUnavailable } from '../../src/domain/event-store.js'
+import { PostgresEventStore, type PostgresEventStoreOptions } from '../../src/event-stores/postgres/postgres-event-store.js'
+import { startLossyProxy } from '../support/lossy-proxy.js'
+import { startTestPostgres, type TestPostgres } from '../support/postgres.js'
+import { appendOf, Follower, keys, streamName } from './events.js'
+
+let postgres: TestPostgres
+let connectionString: string
+const closers: (() => Promise<void>)[] = []
+
+beforeAll(async () => {
+  postgres = await startTestPostgres()
+})
+beforeEach(async () => {
+  connectionString = await postgres.createDatabase()
+})
+afterEach(async () => {
+  for (const close of closers.splice(0).reverse()) await close()
+})
+afterAll(async () => {
+  await postgres.stop()
+})
+
+describe('PostgresEventStore', () => {
+  test('is opened by many at once on an empty database', async () => {
+    const stores = await Promise.all([1, 2, 3, 4].map(() => open()))
+    await Promise.all(stores.map((store) => store.append(appendOf(streamName(), NO_STREAM))))
+    expect((await stores[0]!.readAll(undefined, { limit: 10 })).events).toHaveLength(4)
+  })
+
+  test('says where it cannot be opened', async () => {
+    await expect(PostgresEventStore.open({ connectionString: 'postgres://postgres@127.0.0.1:1/none' })).rejects.toThrow(StoreUnavailable)
+  })
+
+  test('settles appends whose acknowledgement was lost, and gives them to readers once', async () => {
+    const proxy = await startLossyProxy(Number(new URL(connectionString).port))
+    closers.push(() => proxy.close())
+    const store = await open({ connectionString: viaPort(connectionString, proxy.port) })
+    const follower = new Follower((signal) => store.subscribeToAll(undefined, {}, signal))
+    await store.append(appendOf(streamName(), NO_STREAM))
+    await follower.until(() => follower.events.length === 1)
+    proxy.loseNextAnswers()
+    const results = await Promise.all([1, 2, 3].map((count) => store.append(appendOf(streamName(), NO_STREAM, count))))
+    expect(results.map((result) => result.outcome)).toEqual(['duplicate', 'duplicate', 'duplicate'])
+    await follower.until(() => follower.events.length === 7)
+    await store.append(appendOf(streamName(), NO_STREAM))
+    await follower.until(() => follower.events.length === 8)
+    await follower.stop()
+    expect(keys(follower.events)).toEqual(keys((await store.readAll(undefined, { limit: 100 })).events))
+  })
+
+  test('calls unknown what a silent server may have done, and finds it done when the same is sent again', async () => {
+    const store = await open({ appendDeadlineMs: 300, settleMs: 200 })
+    const follower = new Follower((signal) => store.subscribeToAll(undefined, {}, signal))
+    await follower.until(() => follower.saidCaughtUp)
+    const append = appendOf(streamName(), NO_STREAM)
+    postgres.freeze()
+    try {
+      await expect(store.append(append)).rejects.toThrow(AppendOutcomeUnknown)
+      await expect(store.append(appendOf(streamName(), NO_STREAM))).rejects.toThrow(StoreUnavailable)
+    } finally {
+      postgres.thaw()
+    }
+    await follower.until(() => follower.events.some((event) => event.id === append.events[0]!.id))
+    await expect.poll(async () => (await store.append(append).catch(() => undefined))?.outcome, { timeout: 20_000 }).toBe('duplicate')
+    await follower.stop()
+    expect(follower.events.filter((event) => event.stream === append.stream)).toHaveLength(1)
+  })
+
+  test('goes on when its sessions are ended, and says so once', async () => {
+    const lines: string[] = []
+    const say = (_: object, message: string): number => lines.push(message)
+    const store = await open({ logger: { info: say, warn: say, error: say } })
+    const admin = new pg.Client({ connectionString })
+    await admin.connect()
+    closers.push(() => admin.end())
+    await store.readAll(undefined, { limit: 1 })
+    await admin.query(
+      "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE 'convolog log %' AND datname = current_database()",
+    )
+    expect((await store.append(appendOf(streamName(), NO_STREAM))).outcome).toMatch(/appended|duplicate/)
+    await expect.poll(() => lines).toEqual(['The database of the log is lost; connecting again', 'The database of the log is back'])
+    await expect.poll(async () => (await store.readAll(undefined, { limit: 10 }).catch(() => undefined))?.events.length).toBe(1)
+  })
+
+  test('refuses what would wait without bound', async () => {
+    const store = await open({ queuedBytesMax: 5000 })
+    const results = await Promise.allSettled(Array.from({ length: 100 }, () => store.append(appendOf(streamName(), NO_STREAM))))
+    const refused = results.filter((result) => result.status === 'rejected')
+    expect(refused.length).toBeGreaterThan(50)
+    for (const { reason } of refused) expect(reason).toBeInstanceOf(StoreUnavailable)
+    expect((await store.readAll(undefined, { limit: 100 })).events).toHaveLength(100 - refused.length)
+  })
+
+  test('settles what is pending before it closes, and takes nothing after', async () => {
+    const store = await open()
+    const pending = store.append(appendOf(streamName(), NO_STREAM))
+    await store.close()
+    expect((await pending).outcome).toBe('appended')
+    await expect(store.append(appendOf(streamName(), NO_STREAM))).rejects.toThrow(StoreUnavailable)
+    await expect(store.head()).rejects.toThrow(StoreUnavailable)
+  })
+})
+
+async function open(options: Partial<PostgresEventStoreOptions> = {}): Promise<PostgresEventStore> {
+  const store = await PostgresEventStore.open({ connectionString, ...options })
+  closers.push(() => store.close())
+  return store
+}
+
+function viaPort(url: string, port: number): string {
+  return Object.assign(new URL(url), { port: String(port) }).href
+}

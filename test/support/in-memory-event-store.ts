@@ -1,0 +1,197 @@
+import {
+  type Append,
+  AppendOutcomeUnknown,
+  type AppendResult,
+  type EventStore,
+  type FeedItem,
+  type Filter,
+  NO_STREAM,
+  type Position,
+  RecordedEvent,
+  type ReadStreamOptions,
+  StoreUnavailable,
+} from '../../src/domain/event-store.js'
+
+/** The log itself: several stores on one of these are several nodes on one server. */
+export class InMemoryLog {
+  readonly events: RecordedEvent[] = []
+  readonly streams = new Map<string, RecordedEvent[]>()
+  readonly #waiting = new Set<() => void>()
+
+  append({ stream, expectedRevision, events }: Append): AppendResult {
+    const stored = this.streams.get(stream) ?? []
+    const there = stored.slice(expectedRevision + 1, expectedRevision + 1 + events.length)
+    if (there.length === events.length && events.every((event, i) => event.id === there[i]!.id)) return { outcome: 'duplicate', events: there }
+    if (stored.length - 1 !== expectedRevision) return { outcome: 'conflict', actualRevision: stored.length - 1 }
+    const recorded = events.map((event, i) => RecordedEvent.committed(event, positionOf(this.events.length + i + 1)))
+    // Kept as text and parsed anew, as from a disk: nobody shares objects with the log.
+    const kept = recorded.map((event) => fromDisk(event, JSON.stringify(event.metadata)))
+    this.events.push(...kept)
+    this.streams.set(stream, [...stored, ...kept])
+    for (const wake of this.#waiting) wake()
+    return { outcome: 'appended', events: recorded }
+  }
+
+  head(): Position {
+    return positionOf(this.events.length)
+  }
+
+  /** Resolves with the next append, or when `signal` aborts. */
+  changed(signal: AbortSignal): Promise<void> {
+    return new Promise((resolve) => {
+      const wake = () => {
+        this.#waiting.delete(wake)
+        signal.removeEventListener('abort', wake)
+        resolve()
+      }
+      this.#waiting.add(wake)
+      signal.addEventListener('abort', wake)
+    })
+  }
+}
+
+/** What happens to one append: it is handed what would have happened. */
+export type Fault = (append: Append, happen: () => AppendResult) => AppendResult | Promise<AppendResult>
+
+export const unavailableNow: Fault = () => {
+  throw new StoreUnavailable('the store is away')
+}
+export const unknownButDone: Fault = (_, happen) => {
+  happen()
+  throw new AppendOutcomeUnknown('the answer was lost')
+}
+export const unknownNotDone: Fault = () => {
+  throw new AppendOutcomeUnknown('the request was lost')
+}
+/** Another writer gets in first. */
+export const after =
+  (other: () => unknown): Fault =>
+  async (_, happen) => {
+    await other()
+    return happen()
+  }
+
+/** An append that takes until it is let go; `reached` resolves when it has begun. */
+export function slow(): { fault: Fault; reached: Promise<Append>; letGo: () => void } {
+  const { promise: reached, resolve: reach } = withResolvers<Append>()
+  const { promise: released, resolve: letGo } = withResolvers<void>()
+  const fault: Fault = async (append, happen) => {
+    reach(append)
+    await released
+    return happen()
+  }
+  return { fault, reached, letGo }
+}
+
+/** The event store port, faithfully, in memory, with faults to order. */
+export class InMemoryEventStore implements EventStore {
+  readonly log: InMemoryLog
+  /** The appends that were asked for, also those that failed. */
+  readonly appends: Append[] = []
+  /** What befalls the next appends, one each. */
+  readonly faults: Fault[] = []
+  /** Called before each read; may throw or wait. */
+  beforeRead: (stream: string) => unknown = () => undefined
+  reads = 0
+  readonly #closed = new AbortController()
+
+  constructor(log = new InMemoryLog()) {
+    this.log = log
+  }
+
+  async append(append: Append): Promise<AppendResult> {
+    requireSense(append)
+    this.appends.push(append)
+    const fault = this.faults.shift()
+    return fault ? fault(append, () => this.log.append(append)) : this.log.append(append)
+  }
+
+  async readStream(stream: string, { direction = 'forwards', from, limit }: ReadStreamOptions): Promise<RecordedEvent[]> {
+    this.reads += 1
+    const waited = this.beforeRead(stream)
+    if (waited instanceof Promise) await waited
+    const events = (this.log.streams.get(stream) ?? []).map(forReader)
+    if (direction === 'forwards') return events.slice(from ?? 0, (from ?? 0) + limit)
+    return events
+      .slice(0, (from ?? events.length) + 1)
+      .reverse()
+      .slice(0, limit)
+  }
+
+  async readAll(afterPosition: Position | undefined, { prefixes = [], limit }: Filter & { limit: number }): Promise<{ events: RecordedEvent[]; position: Position }> {
+    const passes = ({ stream }: RecordedEvent) => prefixes.length === 0 || prefixes.some((prefix) => stream.startsWith(prefix))
+    const found: RecordedEvent[] = []
+    for (const event of this.log.events.slice(Number(afterPosition ?? 0))) {
+      if (passes(event)) found.push(forReader(event))
+      if (found.length === limit) return { events: found, position: event.position }
+    }
+    return { events: found, position: this.log.head() }
+  }
+
+  async *subscribeToAll(afterPosition: Position | undefined, filter: Filter, signal: AbortSignal): AsyncIterable<FeedItem> {
+    const ended = AbortSignal.any([signal, this.#closed.signal])
+    let last = afterPosition
+    let isCaughtUp = false
+    while (!ended.aborted) {
+      const { events, position } = await this.readAll(last, { ...filter, limit: 500 })
+      const moved = position !== last
+      last = position
+      if (events.length > 0) yield { kind: 'events', events }
+      if (moved && isCaughtUp && events.at(-1)?.position !== position) yield { kind: 'checkpoint', position }
+      if (ended.aborted) return
+      if (position !== this.log.head()) continue
+      if (!isCaughtUp) yield { kind: 'caughtUp', position }
+      isCaughtUp = true
+      if (position === this.log.head() && !ended.aborted) await this.log.changed(ended)
+    }
+  }
+
+  async *subscribeToStream(stream: string, afterRevision: number, signal: AbortSignal): AsyncIterable<readonly RecordedEvent[]> {
+    const ended = AbortSignal.any([signal, this.#closed.signal])
+    for (let last = afterRevision; !ended.aborted; ) {
+      const events = await this.readStream(stream, { from: last + 1, limit: 500 })
+      if (ended.aborted) return
+      last = events.at(-1)?.revision ?? last
+      if (events.length > 0) yield events
+      else await this.log.changed(ended)
+    }
+  }
+
+  async head(): Promise<Position> {
+    return this.log.head()
+  }
+
+  isPosition(text: string): boolean {
+    return /^\d{16}$/.test(text)
+  }
+
+  async close(): Promise<void> {
+    this.#closed.abort()
+  }
+}
+
+const positionOf = (place: number): Position => String(place).padStart(16, '0')
+
+const forReader = (event: RecordedEvent) => fromDisk(event, JSON.stringify(event.metadata))
+
+function fromDisk({ id, type, stream, revision, position, dataJson }: RecordedEvent, metadataJson: string): RecordedEvent {
+  return new RecordedEvent({ id, type, stream, revision, position, dataJson, metadataJson })
+}
+
+function requireSense({ stream, expectedRevision, events }: Append): void {
+  if (events.length === 0 || expectedRevision < NO_STREAM) throw new TypeError('an append of nothing, or before the beginning')
+  for (const [i, event] of events.entries()) {
+    if (event.stream !== stream || event.revision !== expectedRevision + 1 + i) throw new TypeError(`${event.stream}@${event.revision} has no place here`)
+    if (!/^[0-9a-f-]{36}$/.test(event.id)) throw new TypeError(`${event.id} is no UUID`)
+    if (event.type.includes('\0')) throw new Error('NUL can not be stored')
+  }
+}
+
+/** Promise.withResolvers, which Node 20 does not have. */
+export function withResolvers<T>(): { promise: Promise<T>; resolve: (value: T) => void } {
+  let resolve: (value: T) => void = () => {}
+  const promise = new Promise<T>((settle) => {
+    resolve = settle
+  })
+  return { promise, resolve }
+}

@@ -1,0 +1,41 @@
+import { once } from 'node:events'
+import { connect, createServer, type AddressInfo, type Socket } from 'node:net'
+
+/** A TCP proxy that can lose what the server answers: the request arrives, the acknowledgement does not. */
+export interface LossyProxy {
+  port: number
+  /** The connections that are open now answer nothing more; each is cut when it should have answered. */
+  loseNextAnswers(): void
+  close(): Promise<void>
+}
+
+export async function startLossyProxy(targetPort: number): Promise<LossyProxy> {
+  const lossy = new Set<Socket>()
+  const open = new Set<Socket>()
+  const server = createServer((client) => {
+    const upstream = connect(targetPort, '127.0.0.1')
+    for (const socket of [client, upstream]) {
+      open.add(socket)
+      socket.on('error', () => {})
+      socket.on('close', () => {
+        open.delete(socket)
+        client.destroy()
+        upstream.destroy()
+      })
+    }
+    client.on('data', (bytes) => upstream.write(bytes))
+    upstream.on('data', (bytes) => (lossy.has(client) ? client.destroy() : client.write(bytes)))
+  }).listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  return {
+    port: (server.address() as AddressInfo).port,
+    loseNextAnswers: () => {
+      for (const socket of open) lossy.add(socket)
+    },
+    close: async () => {
+      for (const socket of open) socket.destroy()
+      server.close()
+      await once(server, 'close')
+    },
+  }
+}

@@ -1,0 +1,101 @@
+import { randomBytes } from 'node:crypto'
+import { once } from 'node:events'
+import { readFileSync } from 'node:fs'
+import { mkdtemp, rm } from 'node:fs/promises'
+import { type AddressInfo, createServer } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import pg from 'pg'
+import { pino } from 'pino'
+import { type Cluster, CLUSTER_ROLE, clearLeftover, openCluster } from '../../src/postgres/cluster.js'
+import { PostgresProcess } from '../../src/postgres/postgres-process.js'
+
+/** A real Postgres of a test's own, on a loopback port, that can be killed like a machine that loses power. */
+export interface TestPostgres {
+  /** The database `postgres` of the server. */
+  connectionString: string
+  /** A new empty database's connection string. */
+  createDatabase(): Promise<string>
+  /** SIGKILL: no shutdown, no checkpoint. Ends when the process is gone. */
+  kill(): Promise<void>
+  /** Starts the server again on the same data and port. Ends when it accepts. */
+  restart(): Promise<void>
+  /** Freezes and thaws all of the server's processes. */
+  freeze(): void
+  thaw(): void
+  stop(): Promise<void>
+}
+
+const startTimeoutMs = 20_000
+const silent = pino({ level: 'silent' })
+
+export async function startTestPostgres(): Promise<TestPostgres> {
+  const directory = await mkdtemp(join(tmpdir(), 'convolog-test-'))
+  const cluster = await openCluster(directory)
+  // A port, unlike the product: the tests put a proxy before it.
+  const port = await freePort()
+  const connectionString = `postgres://${CLUSTER_ROLE}@127.0.0.1:${port}/postgres`
+  let server = await launch(cluster, port)
+  const signalAll = (signal: NodeJS.Signals) => signalFamily(server.pid!, signal)
+  return {
+    connectionString,
+    createDatabase: () => createDatabase(connectionString),
+    kill: async () => {
+      process.kill(server.pid!, 'SIGKILL')
+      await server.exited
+    },
+    restart: async () => {
+      server = await launch(cluster, port)
+    },
+    freeze: () => signalAll('SIGSTOP'),
+    thaw: () => signalAll('SIGCONT'),
+    stop: async () => {
+      await server.stop()
+      await rm(directory, { recursive: true, force: true, maxRetries: 5, retryDelay: 100 })
+    },
+  }
+}
+
+/** Tries until the server accepts: after a SIGKILL the orphans of the last one hold the data directory for a moment. */
+async function launch(cluster: Cluster, port: number): Promise<PostgresProcess> {
+  for (const giveUpAt = Date.now() + startTimeoutMs; ; ) {
+    await clearLeftover(cluster)
+    const server = new PostgresProcess(cluster, silent, { listen_addresses: '127.0.0.1', port, max_connections: 60, shared_buffers: '64MB' })
+    try {
+      await server.ready()
+      return server
+    } catch (error) {
+      await server.stop()
+      if (Date.now() > giveUpAt) throw error
+      await sleep(20)
+    }
+  }
+}
+
+async function createDatabase(connectionString: string): Promise<string> {
+  const name = `test_${randomBytes(6).toString('hex')}`
+  const client = new pg.Client({ connectionString })
+  await client.connect()
+  await client.query(`CREATE DATABASE ${name} STRATEGY file_copy`)
+  await client.end()
+  return connectionString.replace(/\/postgres$/, `/${name}`)
+}
+
+function signalFamily(pid: number, signal: NodeJS.Signals): void {
+  for (const child of childrenOf(pid)) process.kill(child, signal)
+  process.kill(pid, signal)
+}
+
+function childrenOf(pid: number): number[] {
+  return readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8').trim().split(' ').filter(Boolean).map(Number)
+}
+
+async function freePort(): Promise<number> {
+  const server = createServer().listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  const { port } = server.address() as AddressInfo
+  server.close()
+  await once(server, 'close')
+  return port
+}
