@@ -1,0 +1,71 @@
+/** How the read side reaches Postgres: pools, and what counts as its loss. */
+import { Kysely, PostgresDialect } from 'kysely'
+import pg from 'pg'
+import { StoreUnavailable } from '../domain/event-store.js'
+import { Refusal, unavailable } from '../domain/errors.js'
+import type { Logger } from '../domain/logger.js'
+
+/** Tables are named by the file that owns them (`withTables`); most statements are `sql`. */
+export type Database = Kysely<unknown>
+
+export const READ_SCHEMA = 'read'
+export const REBUILD_SCHEMA = 'rebuild'
+
+/** No answer to a client takes longer than this. */
+const STATEMENT_TIMEOUT_MS = 10_000
+const CONNECT_TIMEOUT_MS = 5_000
+
+export function openReaders(connectionString: string, log: Logger, connectionsMax: number): Database {
+  return open(connectionString, log, connectionsMax, [`search_path=${READ_SCHEMA}`, `statement_timeout=${STATEMENT_TIMEOUT_MS}`, 'jit=off'])
+}
+
+/** Connections that project into `schema`. Their commits need no disk: a crash loses rows and checkpoint together. */
+export function openWriters(connectionString: string, log: Logger, schema: string): Database {
+  return open(connectionString, log, 2, [
+    `search_path=${schema}`, 'synchronous_commit=off', 'jit=off',
+    // Every statement of a projection finds its rows by key, however young the tables' statistics are.
+    'enable_seqscan=off', 'enable_hashjoin=off', 'enable_mergejoin=off',
+  ])
+}
+
+function open(connectionString: string, log: Logger, max: number, settings: readonly string[]): Database {
+  const pool = new pg.Pool({
+    connectionString, max,
+    options: settings.map((setting) => `-c ${setting}`).join(' '),
+    connectionTimeoutMillis: CONNECT_TIMEOUT_MS,
+    keepAlive: true,
+    allowExitOnIdle: true,
+    types: { getTypeParser: parserOf },
+  })
+  // Without listeners the loss of a connection would end the process; who uses it hears of it by its query.
+  const onLost = (error: Error) => log.warn({ err: error.message }, 'read models: a connection to Postgres was lost')
+  pool.on('error', onLost)
+  pool.on('connect', (client) => client.on('error', () => undefined))
+  return new Kysely<unknown>({ dialect: new PostgresDialect({ pool }) })
+}
+
+const BIGINT = 20
+
+/** Times in ms and counts fit a number. */
+const parserOf: typeof pg.types.getTypeParser = ((oid: number, format?: 'text') =>
+  oid === BIGINT ? Number : pg.types.getTypeParser(oid, format)) as typeof pg.types.getTypeParser
+
+// The server goes, has no connection left, gave up on a lock or a time-out, or the tables are being made.
+const lostStates = /^(08|57P0|53|58|25006|40001|40P01|55P03|57014|42P01|3F000|XX000)/
+const lostCodes = new Set(['ECONNREFUSED', 'ECONNRESET', 'EPIPE', 'ETIMEDOUT', 'ENOENT', 'ENOTFOUND', 'EAI_AGAIN', 'EHOSTUNREACH', 'ENETUNREACH'])
+const lostMessage = /connection terminated|not queryable|timeout exceeded when trying to connect|client was closed|connection timeout/i
+
+/** Whether this is the loss of the database or the log, and not a bug. */
+export function isLoss(error: unknown): boolean {
+  if (error instanceof StoreUnavailable) return true
+  if (error instanceof AggregateError) return error.errors.some(isLoss)
+  if (!(error instanceof Error)) return false
+  const { code } = error as { code?: unknown }
+  return (typeof code === 'string' && (lostCodes.has(code) || lostStates.test(code))) || lostMessage.test(error.message)
+}
+
+/** An error of a read as a client sees it. */
+export function asRefusal(error: unknown): unknown {
+  if (error instanceof Refusal || !isLoss(error)) return error
+  return unavailable('The read models cannot be reached now: try again.', error)
+}

@@ -1,0 +1,305 @@
+/** Read model `history`: every message as it reads now, and who reacted. */
+import { sql } from 'kysely'
+import type { AnyEvent, Content, ConversationEvent, RecordedFact } from '../domain/events.js'
+import { texts, values } from './arrays.js'
+import type { Database } from './database.js'
+import { isoTime, isoTimeOrNull } from './pages.js'
+import { type Fold, PairMap, type Projection } from './projection.js'
+
+export interface HistoryTables {
+  messages: {
+    conversation_id: string; seq: number; ordinal: number; sender_id: string; client_message_id: string
+    /** JSON; null once recalled: erased. */
+    content: string | null
+    reply_to_seq: number | null
+    /** A JSON array, null where there is none. */
+    mentions: string | null
+    sent_at: number; edited_at: number | null; recalled_at: number | null; recalled_by: string | null; pinned: boolean
+  }
+  reactions: { conversation_id: string; seq: number; emoji: string; user_id: string; position: string }
+}
+
+const PARTITIONS = Array.from({ length: 8 }, (_, i) => `messages_${i}`)
+
+export const historyProjection: Projection = {
+  name: 'history',
+  version: 1,
+  settings: '',
+  tables: [...PARTITIONS, 'messages', 'reactions'],
+  ddl: `
+    CREATE TABLE messages (
+      conversation_id text COLLATE "C", seq integer, ordinal integer NOT NULL,
+      sender_id text COLLATE "C" NOT NULL, client_message_id text COLLATE "C" NOT NULL, content text,
+      reply_to_seq integer, mentions text, sent_at bigint NOT NULL, edited_at bigint, recalled_at bigint, recalled_by text COLLATE "C",
+      pinned boolean NOT NULL,
+      PRIMARY KEY (conversation_id, seq),
+      CONSTRAINT messages_client_id UNIQUE (conversation_id, sender_id, client_message_id)
+    ) PARTITION BY HASH (conversation_id);
+    ${PARTITIONS.map((name, i) => `CREATE TABLE ${name} PARTITION OF messages FOR VALUES WITH (MODULUS ${PARTITIONS.length}, REMAINDER ${i});`).join('\n    ')}
+    CREATE INDEX messages_pinned ON messages (conversation_id, seq) WHERE pinned;
+    CREATE TABLE reactions (
+      conversation_id text COLLATE "C", seq integer, emoji text COLLATE "C", user_id text COLLATE "C", position text COLLATE "C" NOT NULL,
+      PRIMARY KEY (conversation_id, seq, emoji, user_id)
+    );`,
+  begin: () => new HistoryFold(),
+}
+
+type Of<Type extends ConversationEvent['type']> = RecordedFact<Extract<ConversationEvent, { type: Type }>>
+
+interface NewMessage {
+  conversationId: string
+  event: Of<'MessageSent'>
+  change: MessageChange | undefined
+}
+
+/** What became of a message after it was sent. */
+interface MessageChange {
+  content?: Content
+  editedAt?: number
+  recalledAt?: number
+  recalledBy?: string | null
+  pinned?: boolean
+}
+
+type ReactionChange = { conversationId: string; seq: number; emoji: string; userId: string; position: string | null }
+
+class HistoryFold implements Fold {
+  /** By conversation, so that rows reach the table and its indexes in their order. */
+  readonly #sent = new Map<string, NewMessage[]>()
+  readonly #changes = new Map<string, Map<number, MessageChange>>()
+  readonly #reactions = new PairMap<ReactionChange>()
+
+  collect(event: RecordedFact<AnyEvent>, id: string): void {
+    switch (event.type) {
+      case 'MessageSent': {
+        const sent = this.#sent.get(id)
+        const message = { conversationId: id, event, change: undefined }
+        if (sent) sent.push(message)
+        else this.#sent.set(id, [message])
+        return
+      }
+      case 'MessageEdited': {
+        const change = this.#changeOf(id, event.data.messageSeq)
+        change.content = event.data.content
+        change.editedAt = event.metadata.at
+        return
+      }
+      case 'MessageRecalled': {
+        const change = this.#changeOf(id, event.data.messageSeq)
+        change.recalledAt = event.metadata.at
+        change.recalledBy = event.metadata.actor.userId ?? null
+        return
+      }
+      case 'MessagePinned': this.#changeOf(id, event.data.messageSeq).pinned = true; return
+      case 'MessageUnpinned': this.#changeOf(id, event.data.messageSeq).pinned = false; return
+      case 'ReactionAdded': return this.#react(event, id, event.position)
+      case 'ReactionRemoved': return this.#react(event, id, null)
+      default: return
+    }
+  }
+
+  #changeOf(conversationId: string, seq: number): MessageChange {
+    let changes = this.#changes.get(conversationId)
+    if (!changes) this.#changes.set(conversationId, (changes = new Map<number, MessageChange>()))
+    let change = changes.get(seq)
+    if (!change) changes.set(seq, (change = {}))
+    return change
+  }
+
+  #react({ data, metadata }: Of<'ReactionAdded' | 'ReactionRemoved'>, conversationId: string, position: string | null): void {
+    const userId = metadata.actor.userId ?? ''
+    this.#reactions.set(conversationId, `${data.messageSeq} ${data.emoji} ${userId}`, { conversationId, seq: data.messageSeq, emoji: data.emoji, userId, position })
+  }
+
+  async flush(db: Database): Promise<void> {
+    const sent: NewMessage[] = []
+    for (const [conversationId, messages] of this.#sent) {
+      this.#claimChanges(conversationId, messages)
+      for (const message of messages) sent.push(message)
+    }
+    if (sent.length > 0) await insertMessages(db, sent)
+    const changes = [...this.#changes].flatMap(([conversationId, bySeq]) => [...bySeq].map(([seq, change]) => ({ conversationId, seq, change })))
+    if (changes.length > 0) await updateMessages(db, changes)
+    const reactions = this.#reactions.entries().map(({ value }) => value)
+    if (reactions.length > 0) await writeReactions(db, reactions)
+  }
+
+  /** Changes to messages of this very batch go into the rows that are inserted. */
+  #claimChanges(conversationId: string, messages: readonly NewMessage[]): void {
+    const changes = this.#changes.get(conversationId)
+    if (!changes) return
+    for (const message of messages) {
+      message.change = changes.get(message.event.revision)
+      if (message.change) changes.delete(message.event.revision)
+    }
+  }
+}
+
+function contentNow({ event, change }: NewMessage): string | null {
+  if (change?.recalledAt !== undefined) return null
+  return JSON.stringify(change?.content ?? event.data.content)
+}
+
+async function insertMessages(db: Database, sent: readonly NewMessage[]): Promise<void> {
+  const mentionsOf = ({ event: { data: { mentions } } }: NewMessage) => (mentions === undefined || mentions.length === 0 ? null : JSON.stringify(mentions))
+  await sql`
+    INSERT INTO messages
+    SELECT * FROM unnest(
+      ${texts(sent, (m) => m.conversationId)}::text[], ${values(sent, (m) => m.event.revision)}::integer[], ${values(sent, (m) => m.event.data.ordinal)}::integer[],
+      ${texts(sent, (m) => m.event.metadata.actor.userId ?? '')}::text[], ${texts(sent, (m) => m.event.data.clientMessageId)}::text[],
+      ${texts(sent, contentNow)}::text[], ${values(sent, (m) => m.event.data.replyToSeq)}::integer[], ${texts(sent, mentionsOf)}::text[],
+      ${values(sent, (m) => m.event.metadata.at)}::bigint[], ${values(sent, (m) => m.change?.editedAt)}::bigint[],
+      ${values(sent, (m) => m.change?.recalledAt)}::bigint[], ${texts(sent, (m) => m.change?.recalledBy)}::text[],
+      ${values(sent, (m) => m.change?.pinned ?? false)}::boolean[])`.execute(db)
+}
+
+async function updateMessages(db: Database, changes: readonly { conversationId: string; seq: number; change: MessageChange }[]): Promise<void> {
+  await sql`
+    UPDATE messages m SET
+      content = CASE WHEN u.recalled_at IS NOT NULL THEN NULL ELSE coalesce(u.content, m.content) END,
+      edited_at = coalesce(u.edited_at, m.edited_at), recalled_at = coalesce(u.recalled_at, m.recalled_at),
+      recalled_by = coalesce(u.recalled_by, m.recalled_by), pinned = coalesce(u.pinned, m.pinned)
+    FROM unnest(
+      ${texts(changes, (c) => c.conversationId)}::text[], ${values(changes, (c) => c.seq)}::integer[],
+      ${texts(changes, ({ change }) => (change.content === undefined ? null : JSON.stringify(change.content)))}::text[],
+      ${values(changes, ({ change }) => change.editedAt)}::bigint[], ${values(changes, ({ change }) => change.recalledAt)}::bigint[],
+      ${texts(changes, ({ change }) => change.recalledBy)}::text[], ${values(changes, ({ change }) => change.pinned)}::boolean[]
+    ) AS u(conversation_id, seq, content, edited_at, recalled_at, recalled_by, pinned)
+    WHERE m.conversation_id = u.conversation_id AND m.seq = u.seq`.execute(db)
+}
+
+async function writeReactions(db: Database, reactions: readonly ReactionChange[]): Promise<void> {
+  const added = reactions.filter(({ position }) => position !== null)
+  const removed = reactions.filter(({ position }) => position === null)
+  const keys = (rows: readonly ReactionChange[]) => sql`
+    ${texts(rows, (r) => r.conversationId)}::text[], ${values(rows, (r) => r.seq)}::integer[], ${texts(rows, (r) => r.emoji)}::text[], ${texts(rows, (r) => r.userId)}::text[]`
+  if (removed.length > 0) {
+    await sql`
+      DELETE FROM reactions r USING unnest(${keys(removed)}) AS u(conversation_id, seq, emoji, user_id)
+      WHERE r.conversation_id = u.conversation_id AND r.seq = u.seq AND r.emoji = u.emoji AND r.user_id = u.user_id`.execute(db)
+  }
+  if (added.length > 0) {
+    await sql`
+      INSERT INTO reactions SELECT * FROM unnest(${keys(added)}, ${texts(added, (r) => r.position)}::text[])
+      ON CONFLICT (conversation_id, seq, emoji, user_id) DO UPDATE SET position = excluded.position`.execute(db)
+  }
+}
+
+export interface Reaction {
+  emoji: string
+  count: number
+  /** The first 20, in the order of reacting. */
+  userIds: string[]
+}
+
+/** A message as `GET /conversations/{id}/messages/{seq}` answers it. */
+export interface Message {
+  conversationId: string
+  seq: number
+  ordinal: number
+  senderId: string
+  clientMessageId: string
+  content: Content | null
+  replyToSeq: number | null
+  mentions: string[]
+  sentAt: string
+  editedAt: string | null
+  recalledAt: string | null
+  recalledBy: string | null
+  reactions: Reaction[]
+  pinned: boolean
+}
+
+/** `recalled`: by the folded state, though the table may not know it yet; their content is left out. */
+export interface HistoryOptions {
+  /** Exclusive. */
+  before?: number | undefined
+  /** Exclusive. */
+  after?: number | undefined
+  /** Inclusive, and as many on both sides as there are. */
+  around?: number | undefined
+  pinned?: boolean | undefined
+  limit: number
+  recalled: ReadonlySet<number>
+}
+
+type MessageRow = HistoryTables['messages']
+
+/** Messages ascending by seq; without a bound the newest. */
+export async function listMessages(db: Database, conversationId: string, options: HistoryOptions): Promise<Message[]> {
+  const rows = options.around === undefined
+    ? await oneSide(db, conversationId, options)
+    : await bothSides(db, conversationId, options.around, options.limit)
+  return toMessages(db, conversationId, rows, options.recalled)
+}
+
+/** One message, or undefined where `seq` is none. */
+export async function findMessage(db: Database, conversationId: string, seq: number, recalled: ReadonlySet<number>): Promise<Message | undefined> {
+  const { rows } = await sql<MessageRow>`SELECT * FROM messages WHERE conversation_id = ${conversationId} AND seq = ${seq}::integer`.execute(db)
+  return (await toMessages(db, conversationId, rows, recalled))[0]
+}
+
+const SEQ_MAX = 2 ** 31 - 1
+/** Seqs come from outside and may be beyond what a column holds. */
+const bounded = (seq: number) => Math.max(-1, Math.min(seq, SEQ_MAX))
+
+async function oneSide(db: Database, conversationId: string, { before, after, pinned, limit }: HistoryOptions): Promise<MessageRow[]> {
+  if (after !== undefined && pinned !== true) return upFrom(db, conversationId, bounded(after), limit)
+  const onlyPinned = pinned === true ? sql`AND pinned` : sql``
+  const { rows } = await sql<MessageRow>`
+    SELECT * FROM messages WHERE conversation_id = ${conversationId} AND seq < ${bounded(before ?? SEQ_MAX)}::integer ${onlyPinned}
+    ORDER BY seq DESC LIMIT ${limit}`.execute(db)
+  return rows.reverse()
+}
+
+async function upFrom(db: Database, conversationId: string, after: number, limit: number): Promise<MessageRow[]> {
+  const { rows } = await sql<MessageRow>`
+    SELECT * FROM messages WHERE conversation_id = ${conversationId} AND seq > ${after}::integer ORDER BY seq LIMIT ${limit}`.execute(db)
+  return rows
+}
+
+/** Half before and half after, and more of the one where the other has less. */
+async function bothSides(db: Database, conversationId: string, around: number, limit: number): Promise<MessageRow[]> {
+  const older = await oneSide(db, conversationId, { before: Math.min(around, SEQ_MAX - 1) + 1, limit, recalled: new Set() })
+  const newer = await upFrom(db, conversationId, bounded(around), limit)
+  const olderCount = Math.min(older.length, Math.max(Math.ceil(limit / 2), limit - newer.length))
+  return [...older.slice(older.length - olderCount), ...newer.slice(0, limit - olderCount)]
+}
+
+async function toMessages(db: Database, conversationId: string, rows: readonly MessageRow[], recalled: ReadonlySet<number>): Promise<Message[]> {
+  const reactions = await reactionsOf(db, conversationId, rows.map(({ seq }) => seq))
+  return rows.map((row) => ({
+    conversationId,
+    seq: row.seq,
+    ordinal: row.ordinal,
+    senderId: row.sender_id,
+    clientMessageId: row.client_message_id,
+    content: row.content === null || recalled.has(row.seq) ? null : (JSON.parse(row.content) as Content),
+    replyToSeq: row.reply_to_seq,
+    mentions: row.mentions === null ? [] : (JSON.parse(row.mentions) as string[]),
+    sentAt: isoTime(row.sent_at),
+    editedAt: isoTimeOrNull(row.edited_at),
+    recalledAt: isoTimeOrNull(row.recalled_at),
+    recalledBy: row.recalled_by,
+    reactions: reactions.get(row.seq) ?? [],
+    pinned: row.pinned,
+  }))
+}
+
+const REACTED_USERS_MAX = 20
+
+async function reactionsOf(db: Database, conversationId: string, seqs: readonly number[]): Promise<Map<number, Reaction[]>> {
+  const bySeq = new Map<number, Reaction[]>()
+  if (seqs.length === 0) return bySeq
+  const { rows } = await sql<{ seq: number; emoji: string; count: number; user_ids: string[] }>`
+    SELECT seq, emoji, count(*) AS count, (array_agg(user_id ORDER BY position))[1:${sql.lit(REACTED_USERS_MAX)}] AS user_ids
+    FROM reactions WHERE conversation_id = ${conversationId} AND seq = ANY(${values(seqs, (seq) => seq)}::integer[])
+    GROUP BY seq, emoji ORDER BY seq, min(position)`.execute(db)
+  for (const { seq, emoji, count, user_ids } of rows) {
+    const reactions = bySeq.get(seq)
+    const reaction = { emoji, count, userIds: user_ids }
+    if (reactions) reactions.push(reaction)
+    else bySeq.set(seq, [reaction])
+  }
+  return bySeq
+}

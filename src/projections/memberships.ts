@@ -1,0 +1,100 @@
+/** What the gateway asks when a device connects: a query over several read models, no tables of its own. */
+import { sql } from 'kysely'
+import type { Position } from '../domain/event-store.js'
+import type { ConversationType } from '../domain/events.js'
+import { texts } from './arrays.js'
+import type { Database } from './database.js'
+
+export interface Membership {
+  conversationId: string
+  type: ConversationType
+  head: number
+  lastOrdinal: number
+  memberCount: number
+  joinedSeq: number
+  joinedPosition: Position
+  /** Of the conversation's last event. */
+  lastPosition: Position
+  readOrdinal: number
+  /** Unread ones, ascending. */
+  mentionOrdinals: number[]
+  muted: boolean
+}
+
+export interface MembershipOfUser {
+  /** The state of the log that this shows. */
+  position: Position
+  conversations: Membership[]
+}
+
+interface Row {
+  applied: Position
+  conversation_id: string | null
+  type: ConversationType
+  head: number
+  last_ordinal: number
+  member_count: number
+  joined_seq: number
+  joined_position: Position
+  last_position: Position
+  read_ordinal: number
+  mention_ordinals: number[] | null
+  muted: boolean | null
+}
+
+/** Every conversation of a user, and the position at which it is so: one statement, one snapshot. */
+export async function membershipsOfUser(db: Database, userId: string): Promise<MembershipOfUser> {
+  const { rows } = await sql<Row>`
+    SELECT at.position AS applied, membership.* FROM checkpoints at
+    LEFT JOIN LATERAL (
+      SELECT m.conversation_id, c.type, c.head, c.last_ordinal, c.member_count, m.joined_seq, m.joined_position, c.last_position,
+        r.read_ordinal, n.ordinals AS mention_ordinals, i.muted
+      FROM members m
+      JOIN conversations c ON c.id = m.conversation_id
+      JOIN unread_counts r ON r.conversation_id = m.conversation_id AND r.user_id = m.user_id
+      LEFT JOIN inbox i ON i.conversation_id = m.conversation_id AND i.user_id = m.user_id
+      LEFT JOIN (SELECT conversation_id, array_agg(ordinal ORDER BY ordinal) AS ordinals FROM mentions WHERE user_id = ${userId} GROUP BY conversation_id) n
+        ON n.conversation_id = m.conversation_id
+      WHERE m.user_id = ${userId}
+    ) membership ON true
+    WHERE at.projection = 'conversations'`.execute(db)
+  return { position: rows[0]?.applied ?? '', conversations: rows.filter((row) => row.conversation_id !== null).map(toMembership) }
+}
+
+const toMembership = (row: Row): Membership => ({
+  conversationId: row.conversation_id!,
+  type: row.type,
+  head: row.head,
+  lastOrdinal: row.last_ordinal,
+  memberCount: row.member_count,
+  joinedSeq: row.joined_seq,
+  joinedPosition: row.joined_position,
+  lastPosition: row.last_position,
+  readOrdinal: row.read_ordinal,
+  mentionOrdinals: row.mention_ordinals ?? [],
+  muted: row.muted ?? false,
+})
+
+export interface Departure {
+  conversationId: string
+  seq: number
+  position: Position
+}
+
+/** The conversations that a user left or was removed from after `position` and is not in again. */
+export async function departuresAfter(db: Database, userId: string, position: Position): Promise<Departure[]> {
+  const { rows } = await sql<{ conversation_id: string; seq: number; position: Position }>`
+    SELECT conversation_id, seq, position FROM departures WHERE user_id = ${userId} AND position > ${position} ORDER BY position`.execute(db)
+  return rows.map((row) => ({ conversationId: row.conversation_id, seq: row.seq, position: row.position }))
+}
+
+/** Those of `userIds` that share a conversation with the user. */
+export async function findSharing(db: Database, userId: string, userIds: readonly string[]): Promise<Set<string>> {
+  const { rows } = await sql<{ user_id: string }>`
+    SELECT asked.user_id FROM unnest(${texts(userIds, (id) => id)}::text[]) AS asked (user_id)
+    WHERE EXISTS (
+      SELECT FROM members theirs JOIN members own ON own.conversation_id = theirs.conversation_id
+      WHERE theirs.user_id = asked.user_id AND own.user_id = ${userId}
+    )`.execute(db)
+  return new Set(rows.map((row) => row.user_id))
+}

@@ -1,0 +1,255 @@
+/** The read side as the rest of the program sees it: keeps the tables current, and answers from them. */
+import type { EventStore, Position } from '../domain/event-store.js'
+import { unavailable } from '../domain/errors.js'
+import type { History } from '../domain/history.js'
+import type { Logger } from '../domain/logger.js'
+import { Applied } from './applied.js'
+import { furthest, isCurrent, loadCheckpoints, migrate } from './checkpoints.js'
+import { conversationsProjection, listMembers } from './conversations.js'
+import { type Database, READ_SCHEMA, asRefusal, isLoss, openReaders, openWriters } from './database.js'
+import { type HistoryOptions, type Message, findMessage, historyProjection, listMessages } from './history.js'
+import { type InboxOptions, inboxProjection, listInbox } from './inbox.js'
+import { departuresAfter, findSharing, membershipsOfUser } from './memberships.js'
+import type { PageOptions } from './pages.js'
+import type { Projection } from './projection.js'
+import { Projector, type ProjectorStatus } from './projector.js'
+import { type RebuildProgress, rebuild } from './rebuild.js'
+import { type ReceiptsOptions, listReceipts, receiptsAfter, receiptsProjection } from './receipts.js'
+import { numericProgress } from './replay-progress.js'
+import { type SentMessage, type SentMessageKey, findHead, findMessageFacts, findRecalled, findSentMessages } from './sent-messages.js'
+import { PostgresSnapshotStore } from './snapshots.js'
+import { findUnreadCounts, unreadCountsProjection } from './unread-counts.js'
+import { findContactOwners, findProfile, listDevices, listRelations, usersProjection } from './users.js'
+
+export type { MemberItem } from './conversations.js'
+export type { Message, Reaction } from './history.js'
+export type { InboxLine } from './inbox.js'
+export type { Departure, Membership, MembershipOfUser } from './memberships.js'
+export type { Page, PageOptions } from './pages.js'
+export type { ProjectorStatus } from './projector.js'
+export type { RebuildProgress } from './rebuild.js'
+export type { MovedCursor, Receipt } from './receipts.js'
+export type { UnreadCounts } from './unread-counts.js'
+export type { DeviceItem, UserItem, UserProfile } from './users.js'
+
+export interface ReadModelsOptions {
+  connectionString: string
+  store: EventStore
+  logger: Logger
+  fanoutOnWriteMax: number
+  /** Whether this process keeps the tables current, or only reads them. */
+  project: boolean
+  connectionsMax?: number
+}
+
+const CONNECTIONS_MAX = 8
+const WAIT_TIMEOUT_MS = 5_000
+
+/** Every read model, in no order that matters: none looks at another while it is built. */
+export const allProjections = (fanoutOnWriteMax: number): readonly Projection[] => [
+  conversationsProjection, historyProjection, inboxProjection(fanoutOnWriteMax), unreadCountsProjection, receiptsProjection, usersProjection,
+]
+
+/** A read from current tables; an error that a client can see is a Refusal. */
+type Read = <T>(query: (db: Database) => Promise<T>) => Promise<T>
+
+export class ReadModels {
+  readonly #options: ReadModelsOptions
+  readonly #projections: readonly Projection[]
+  readonly #db: Database
+  readonly #applied: Applied
+  readonly #projector: Projector | undefined
+  /** The tables have the shape that this program knows. */
+  #isCurrent = false
+  readonly #read: Read = (query) => this.#answer(query)
+
+  readonly history: HistoryQueries
+  readonly snapshots: PostgresSnapshotStore
+
+  private constructor(options: ReadModelsOptions) {
+    this.#options = options
+    this.#projections = allProjections(options.fanoutOnWriteMax)
+    this.#db = openReaders(options.connectionString, options.logger, options.connectionsMax ?? CONNECTIONS_MAX)
+    this.#applied = new Applied(() => this.#lookAtCheckpoint())
+    this.#projector = options.project
+      ? new Projector({ ...options, projections: this.#projections, applied: this.#applied, onDoubt: () => { this.#isCurrent = false } })
+      : undefined
+    this.history = new HistoryQueries(this.#read, async () => this.waitFor(await options.store.head()))
+    this.snapshots = new PostgresSnapshotStore(this.#db)
+  }
+
+  /** Creates what is missing, and begins to project where `project` says so. @throws when there is no database */
+  static async open(options: ReadModelsOptions): Promise<ReadModels> {
+    const readModels = new ReadModels(options)
+    try {
+      await readModels.#migrate()
+    } catch (error) {
+      await readModels.close()
+      throw error
+    }
+    readModels.#projector?.start()
+    return readModels
+  }
+
+  async close(): Promise<void> {
+    await this.#projector?.stop()
+    await this.#db.destroy()
+  }
+
+  async #migrate(): Promise<void> {
+    const { connectionString, logger, store } = this.#options
+    const db = openWriters(connectionString, logger, READ_SCHEMA)
+    try {
+      await migrate(db, this.#projections, store)
+    } finally {
+      await db.destroy()
+    }
+  }
+
+  /** How far the tables are, as this process knows it. */
+  get position(): Position {
+    return this.#applied.position
+  }
+
+  /** For `/health/ready`; undefined where this process does not project. */
+  status(): ProjectorStatus | undefined {
+    return this.#projector?.status()
+  }
+
+  /** Resolves when the tables are at `position` or past it. @throws {Refusal} unavailable */
+  waitFor(position: Position, timeoutMs = WAIT_TIMEOUT_MS): Promise<void> {
+    return this.#applied.reach(position, timeoutMs)
+  }
+
+  /**
+   * Builds every read model anew, or one, beside those that are served, and swaps them.
+   * @throws {Refusal} unavailable when another replay runs
+   */
+  replay({ projection, onProgress, signal }: { projection?: string; onProgress?: (progress: RebuildProgress) => void; signal?: AbortSignal } = {}): Promise<void> {
+    const names = this.#projections.map(({ name }) => name)
+    if (projection !== undefined && !names.includes(projection)) throw new Error(`There is no projection "${projection}"; there are ${names.join(', ')}.`)
+    const only = projection === undefined ? names : [projection]
+    return rebuild({ ...this.#options, projections: this.#projections, only, onProgress, progressOf: numericProgress, signal })
+  }
+
+  async #answer<T>(query: (db: Database) => Promise<T>): Promise<T> {
+    try {
+      if (!this.#isCurrent) await this.#checkTables()
+      return await query(this.#db)
+    } catch (error) {
+      if (isLoss(error)) this.#isCurrent = false
+      throw asRefusal(error)
+    }
+  }
+
+  async #checkTables(): Promise<void> {
+    const checkpoints = await loadCheckpoints(this.#db)
+    this.#isCurrent = this.#projections.every((projection) => isCurrent(projection, checkpoints.get(projection.name)))
+    if (!this.#isCurrent) throw unavailable('The read models are being rebuilt: try again in a while.')
+  }
+
+  async #lookAtCheckpoint(): Promise<Position> {
+    try {
+      return furthest((await loadCheckpoints(this.#db)).values())
+    } catch (error) {
+      if (isLoss(error)) return this.#applied.position
+      throw error
+    }
+  }
+
+  readonly members = {
+    list: (conversationId: string, options: PageOptions) => this.#read((db) => listMembers(db, conversationId, options)),
+  }
+
+  readonly inbox = {
+    list: (userId: string, options: InboxOptions) => this.#read((db) => listInbox(db, userId, options)),
+  }
+
+  readonly unreadCounts = {
+    list: (userId: string) => this.#read((db) => findUnreadCounts(db, userId)),
+  }
+
+  readonly receipts = {
+    list: (conversationId: string, options: ReceiptsOptions) => this.#read((db) => listReceipts(db, conversationId, options)),
+    after: (conversationIds: readonly string[], position: Position) => this.#read((db) => receiptsAfter(db, conversationIds, position)),
+  }
+
+  readonly users = {
+    findProfile: (userId: string) => this.#read((db) => findProfile(db, userId)),
+  }
+
+  readonly contacts = {
+    list: (userId: string, options: PageOptions) => this.#read((db) => listRelations(db, 'contacts', userId, options)),
+    whoHave: (userId: string) => this.#read((db) => findContactOwners(db, userId)),
+  }
+
+  readonly blocks = {
+    list: (userId: string, options: PageOptions) => this.#read((db) => listRelations(db, 'blocks', userId, options)),
+  }
+
+  readonly devices = {
+    list: (userId: string, options: PageOptions) => this.#read((db) => listDevices(db, userId, options)),
+  }
+
+  readonly memberships = {
+    ofUser: (userId: string) => this.#read((db) => membershipsOfUser(db, userId)),
+    departuresAfter: (userId: string, position: Position) => this.#read((db) => departuresAfter(db, userId, position)),
+    sharing: (userId: string, userIds: readonly string[]) => this.#read((db) => findSharing(db, userId, userIds)),
+  }
+}
+
+type Asked = SentMessageKey & { resolve: (answer: SentMessage) => void; reject: (error: unknown) => void }
+
+/** The history, for those who read it and for the write side. */
+class HistoryQueries implements History {
+  readonly #read: Read
+  readonly #waitForHead: () => Promise<void>
+  #asked: Asked[] = []
+
+  constructor(read: Read, waitForHead: () => Promise<void>) {
+    this.#read = read
+    this.#waitForHead = waitForHead
+  }
+
+  /** Messages ascending by seq; without a bound the newest. */
+  list(conversationId: string, options: HistoryOptions): Promise<Message[]> {
+    return this.#read((db) => listMessages(db, conversationId, options))
+  }
+
+  /** One message; `recalled`: by the folded state, though the table may not know it yet. */
+  find(conversationId: string, seq: number, recalled: ReadonlySet<number>): Promise<Message | undefined> {
+    return this.#read((db) => findMessage(db, conversationId, seq, recalled))
+  }
+
+  findSentMessage(conversationId: string, senderId: string, clientMessageId: string): Promise<SentMessage> {
+    return new Promise((resolve, reject) => {
+      this.#asked.push({ conversationId, senderId, clientMessageId, resolve, reject })
+      if (this.#asked.length === 1) setImmediate(() => void this.#findAsked())
+    })
+  }
+
+  async #findAsked(): Promise<void> {
+    const asked = this.#asked
+    this.#asked = []
+    try {
+      const answers = await this.#read((db) => findSentMessages(db, asked))
+      asked.forEach(({ resolve }, i) => resolve(answers[i]!))
+    } catch (error) {
+      for (const { reject } of asked) reject(error)
+    }
+  }
+
+  findMessageFacts(...[conversationId, seq, reaction]: Parameters<History['findMessageFacts']>): ReturnType<History['findMessageFacts']> {
+    return this.#read((db) => findMessageFacts(db, conversationId, seq, reaction))
+  }
+
+  findRecalled(conversationId: string, seqs: readonly number[]): ReturnType<History['findRecalled']> {
+    return this.#read((db) => findRecalled(db, conversationId, seqs))
+  }
+
+  async waitForRevision(conversationId: string, revision: number): Promise<void> {
+    const head = await this.#read((db) => findHead(db, conversationId))
+    // The revision is in the log already: once everything that is there now is applied, it is too.
+    if (head < revision) await this.#waitForHead()
+  }
+}

@@ -1,0 +1,83 @@
+/** What the write side asks of the history where its own window does not reach. */
+import { sql } from 'kysely'
+import type { MessageFacts } from '../domain/conversation/commands.js'
+import type { Content } from '../domain/events.js'
+import { texts, values } from './arrays.js'
+import type { Database } from './database.js'
+
+export interface SentMessageKey {
+  conversationId: string
+  senderId: string
+  clientMessageId: string
+}
+
+/** How far the history is (-1: it does not know the conversation), and where the message is in it. */
+export interface SentMessage {
+  asOf: number
+  seq: number | undefined
+}
+
+/** For each key, in their order. */
+export async function findSentMessages(db: Database, keys: readonly SentMessageKey[]): Promise<SentMessage[]> {
+  // The head and the message come from one snapshot: "not there" holds up to the head.
+  const { rows } = await sql<{ head: number | null; seq: number | null }>`
+    SELECT c.head, m.seq
+    FROM unnest(${texts(keys, (k) => k.conversationId)}::text[], ${texts(keys, (k) => k.senderId)}::text[], ${texts(keys, (k) => k.clientMessageId)}::text[])
+      WITH ORDINALITY AS k(conversation_id, sender_id, client_message_id, i)
+    LEFT JOIN conversations c ON c.id = k.conversation_id
+    LEFT JOIN LATERAL (
+      SELECT seq FROM messages
+      WHERE conversation_id = k.conversation_id AND sender_id = k.sender_id AND client_message_id = k.client_message_id
+    ) m ON true
+    ORDER BY k.i`.execute(db)
+  return rows.map(({ head, seq }) => ({ asOf: head ?? -1, seq: seq ?? undefined }))
+}
+
+interface FactsRow {
+  head: number
+  sender_id: string | null
+  content: string | null
+  recalled: boolean
+  pinned: boolean
+  reactions: Record<string, number> | null
+  reacted: boolean
+}
+
+/** A message as a decision needs it; `reaction`: whether this user has given this emoji. */
+export async function findMessageFacts(
+  db: Database, conversationId: string, seq: number, reaction?: { userId: string; emoji: string },
+): Promise<{ asOf: number; message: MessageFacts | undefined }> {
+  const { rows } = await sql<FactsRow>`
+    SELECT c.head, m.sender_id, m.content, m.recalled_at IS NOT NULL AS recalled, m.pinned,
+      (SELECT json_object_agg(emoji, count) FROM (
+         SELECT emoji, count(*) FROM reactions WHERE conversation_id = ${conversationId} AND seq = ${seq}::bigint GROUP BY emoji) given) AS reactions,
+      EXISTS (SELECT FROM reactions WHERE conversation_id = ${conversationId} AND seq = ${seq}::bigint
+        AND emoji = ${reaction?.emoji ?? ''} AND user_id = ${reaction?.userId ?? ''}) AS reacted
+    FROM conversations c LEFT JOIN messages m ON m.conversation_id = ${conversationId} AND m.seq = ${seq}::bigint
+    WHERE c.id = ${conversationId}`.execute(db)
+  const row = rows[0]
+  if (!row) return { asOf: -1, message: undefined }
+  return { asOf: row.head, message: row.sender_id === null ? undefined : toFacts(seq, row.sender_id, row) }
+}
+
+const toFacts = (seq: number, senderId: string, { content, recalled, pinned, reactions, reacted }: FactsRow): MessageFacts => ({
+  seq, senderId, recalled, pinned, reacted,
+  content: content === null ? null : (JSON.parse(content) as Content),
+  reactions: new Map(Object.entries(reactions ?? {})),
+})
+
+/** Which of these messages are recalled. */
+export async function findRecalled(db: Database, conversationId: string, seqs: readonly number[]): Promise<{ asOf: number; recalled: ReadonlySet<number> }> {
+  const { rows } = await sql<{ head: number; seq: number | null }>`
+    SELECT c.head, m.seq FROM conversations c
+    LEFT JOIN messages m ON m.conversation_id = ${conversationId} AND m.seq = ANY(${values(seqs, (seq) => seq)}::bigint[]) AND m.recalled_at IS NOT NULL
+    WHERE c.id = ${conversationId}`.execute(db)
+  const recalled = new Set(rows.flatMap(({ seq }) => (seq === null ? [] : [seq])))
+  return { asOf: rows[0]?.head ?? -1, recalled }
+}
+
+/** The last revision of the conversation that the read models have seen, -1 where none. */
+export async function findHead(db: Database, conversationId: string): Promise<number> {
+  const { rows } = await sql<{ head: number }>`SELECT head FROM conversations WHERE id = ${conversationId}`.execute(db)
+  return rows[0]?.head ?? -1
+}

@@ -1,0 +1,153 @@
+/** Read model `users`: profiles, contacts, blocks and devices. */
+import { sql } from 'kysely'
+import type { AnyEvent, JsonObject, Profile, RecordedFact } from '../domain/events.js'
+import { texts, values } from './arrays.js'
+import type { Database } from './database.js'
+import { type Page, type PageOptions, decodeCursor, isoTime, pageOf } from './pages.js'
+import { type Fold, PairMap, type Projection } from './projection.js'
+
+export type UsersTables = {
+  profiles: { user_id: string; name: string | null; avatar_url: string | null; custom: string }
+  contacts: { user_id: string; other_user_id: string; position: string }
+  blocks: { user_id: string; other_user_id: string; position: string }
+  devices: { user_id: string; device_id: string; first_seen_at: number; position: string }
+}
+
+export const usersProjection: Projection = {
+  name: 'users',
+  version: 1,
+  settings: '',
+  tables: ['profiles', 'contacts', 'blocks', 'devices'],
+  ddl: `
+    CREATE TABLE profiles (user_id text COLLATE "C" PRIMARY KEY, name text, avatar_url text, custom text NOT NULL);
+    CREATE TABLE contacts (
+      user_id text COLLATE "C", other_user_id text COLLATE "C", position text COLLATE "C" NOT NULL, PRIMARY KEY (user_id, other_user_id)
+    );
+    CREATE INDEX contacts_by_other ON contacts (other_user_id, user_id);
+    CREATE TABLE blocks (
+      user_id text COLLATE "C", other_user_id text COLLATE "C", position text COLLATE "C" NOT NULL, PRIMARY KEY (user_id, other_user_id)
+    );
+    CREATE INDEX blocks_by_other ON blocks (other_user_id, user_id);
+    CREATE TABLE devices (
+      user_id text COLLATE "C", device_id text COLLATE "C", first_seen_at bigint NOT NULL, position text COLLATE "C" NOT NULL,
+      PRIMARY KEY (user_id, device_id)
+    );`,
+  begin: () => new UsersFold(),
+}
+
+type Relations = 'contacts' | 'blocks'
+
+class UsersFold implements Fold {
+  readonly #profiles = new Map<string, Profile>()
+  /** The position of adding; null: taken away. */
+  readonly #relations = { contacts: new PairMap<string | null>(), blocks: new PairMap<string | null>() }
+  readonly #devices = new PairMap<{ at: number; position: string } | null>()
+
+  collect(event: RecordedFact<AnyEvent>, id: string): void {
+    switch (event.type) {
+      case 'UserRegistered':
+      case 'ProfileChanged': this.#profiles.set(id, event.data); return
+      case 'ContactAdded': this.#relations.contacts.set(id, event.data.userId, event.position); return
+      case 'ContactRemoved': this.#relations.contacts.set(id, event.data.userId, null); return
+      case 'UserBlocked': this.#relations.blocks.set(id, event.data.userId, event.position); return
+      case 'UserUnblocked': this.#relations.blocks.set(id, event.data.userId, null); return
+      case 'DeviceSeen': this.#devices.set(id, event.data.deviceId, { at: event.metadata.at, position: event.position }); return
+      case 'DeviceRevoked': this.#devices.set(id, event.data.deviceId, null); return
+      default: return
+    }
+  }
+
+  async flush(db: Database): Promise<void> {
+    if (this.#profiles.size > 0) await writeProfiles(db, [...this.#profiles])
+    await writeRelations(db, 'contacts', this.#relations.contacts)
+    await writeRelations(db, 'blocks', this.#relations.blocks)
+    await writeDevices(db, this.#devices)
+  }
+}
+
+async function writeProfiles(db: Database, profiles: readonly [string, Profile][]): Promise<void> {
+  await sql`
+    INSERT INTO profiles
+    SELECT * FROM unnest(
+      ${texts(profiles, ([id]) => id)}::text[], ${texts(profiles, ([, p]) => p.name)}::text[],
+      ${texts(profiles, ([, p]) => p.avatarUrl)}::text[], ${texts(profiles, ([, p]) => JSON.stringify(p.custom))}::text[])
+    ON CONFLICT (user_id) DO UPDATE SET name = excluded.name, avatar_url = excluded.avatar_url, custom = excluded.custom`.execute(db)
+}
+
+async function writeRelations(db: Database, table: Relations, changes: PairMap<string | null>): Promise<void> {
+  const entries = changes.entries()
+  const removed = entries.filter(({ value }) => value === null)
+  const added = entries.filter(({ value }) => value !== null)
+  if (removed.length > 0) await deletePairs(db, table, 'other_user_id', removed)
+  if (added.length > 0) {
+    await sql`
+      INSERT INTO ${sql.table(table)} (user_id, other_user_id, position)
+      SELECT * FROM unnest(${texts(added, (e) => e.first)}::text[], ${texts(added, (e) => e.second)}::text[], ${texts(added, (e) => e.value)}::text[])
+      ON CONFLICT (user_id, other_user_id) DO UPDATE SET position = excluded.position`.execute(db)
+  }
+}
+
+async function writeDevices(db: Database, changes: PairMap<{ at: number; position: string } | null>): Promise<void> {
+  const entries = changes.entries()
+  const revoked = entries.filter(({ value }) => value === null)
+  const seen = entries.filter(({ value }) => value !== null)
+  if (revoked.length > 0) await deletePairs(db, 'devices', 'device_id', revoked)
+  if (seen.length > 0) {
+    await sql`
+      INSERT INTO devices (user_id, device_id, first_seen_at, position)
+      SELECT * FROM unnest(
+        ${texts(seen, (e) => e.first)}::text[], ${texts(seen, (e) => e.second)}::text[],
+        ${values(seen, (e) => e.value?.at)}::bigint[], ${texts(seen, (e) => e.value?.position)}::text[])
+      ON CONFLICT (user_id, device_id) DO UPDATE SET first_seen_at = excluded.first_seen_at, position = excluded.position`.execute(db)
+  }
+}
+
+async function deletePairs(db: Database, table: Relations | 'devices', column: string, pairs: readonly { first: string; second: string }[]): Promise<void> {
+  await sql`
+    DELETE FROM ${sql.table(table)} t USING unnest(${texts(pairs, (e) => e.first)}::text[], ${texts(pairs, (e) => e.second)}::text[]) AS u(user_id, other_id)
+    WHERE t.user_id = u.user_id AND t.${sql.ref(column)} = u.other_id`.execute(db)
+}
+
+export interface UserProfile {
+  userId: string
+  name: string | null
+  avatarUrl: string | null
+  custom: JsonObject
+}
+
+/** A user's profile, where one was set. */
+export async function findProfile(db: Database, userId: string): Promise<UserProfile | undefined> {
+  const row = await db.withTables<UsersTables>().selectFrom('profiles').selectAll().where('user_id', '=', userId).executeTakeFirst()
+  return row && { userId, name: row.name, avatarUrl: row.avatar_url, custom: JSON.parse(row.custom) as JsonObject }
+}
+
+export interface UserItem {
+  userId: string
+}
+
+/** A page of a user's contacts or blocks, by user id. */
+export async function listRelations(db: Database, table: Relations, userId: string, { cursor, limit }: PageOptions): Promise<Page<UserItem>> {
+  const [after] = decodeCursor(cursor, ['string']) ?? ['']
+  const rows = await db.withTables<UsersTables>().selectFrom(table).select('other_user_id')
+    .where('user_id', '=', userId).where('other_user_id', '>', after).orderBy('other_user_id').limit(limit + 1).execute()
+  return pageOf(rows, limit, (row) => ({ userId: row.other_user_id }), (row) => [row.other_user_id])
+}
+
+export interface DeviceItem {
+  deviceId: string
+  firstSeenAt: string
+}
+
+/** A page of a user's devices, by device id. */
+export async function listDevices(db: Database, userId: string, { cursor, limit }: PageOptions): Promise<Page<DeviceItem>> {
+  const [after] = decodeCursor(cursor, ['string']) ?? ['']
+  const rows = await db.withTables<UsersTables>().selectFrom('devices').select(['device_id', 'first_seen_at'])
+    .where('user_id', '=', userId).where('device_id', '>', after).orderBy('device_id').limit(limit + 1).execute()
+  return pageOf(rows, limit, (row) => ({ deviceId: row.device_id, firstSeenAt: isoTime(row.first_seen_at) }), (row) => [row.device_id])
+}
+
+/** Those who have the user as a contact. */
+export async function findContactOwners(db: Database, userId: string): Promise<string[]> {
+  const { rows } = await sql<{ user_id: string }>`SELECT user_id FROM contacts WHERE other_user_id = ${userId}`.execute(db)
+  return rows.map((row) => row.user_id)
+}
