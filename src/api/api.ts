@@ -1,0 +1,195 @@
+import cors from '@fastify/cors'
+import helmet from '@fastify/helmet'
+import rateLimit from '@fastify/rate-limit'
+import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox'
+import Fastify, { type FastifyInstance, type FastifyRequest } from 'fastify'
+import type { IncomingMessage } from 'node:http'
+import type { Socket } from 'node:net'
+import { randomUUID } from 'node:crypto'
+import { Registry } from 'prom-client'
+import type { Config } from '../config.js'
+import type { Authenticator } from '../domain/caller.js'
+import { Refusal } from '../domain/errors.js'
+import type { Logger } from '../domain/logger.js'
+import type { Secrets } from '../secrets.js'
+import { BODY_BYTES_MAX } from '../schemas/common.js'
+import { compileBody, compileTexts, refusalOf, requireCleanJson } from '../schemas/validator.js'
+import { authenticationHook } from './callers.js'
+import { type Health, healthRoutes } from './health.js'
+import { measureRequests } from './metrics.js'
+import { registerOpenApi } from './openapi.js'
+import { docsRoutes } from './pages/docs.js'
+import { startPage } from './pages/start-page.js'
+import { errorHandler, notFoundHandler } from './problems.js'
+import type { Api, RouteParts } from './route-parts.js'
+import { conversationRoutes } from './routes/conversations.js'
+import { deviceRoutes } from './routes/devices.js'
+import { eventRoutes } from './routes/events.js'
+import { inboxRoutes } from './routes/inbox.js'
+import { memberRoutes } from './routes/members.js'
+import { messageMarkRoutes } from './routes/message-marks.js'
+import { messageRoutes } from './routes/messages.js'
+import { presenceRoutes } from './routes/presence.js'
+import { receiptRoutes } from './routes/receipts.js'
+import { relationRoutes } from './routes/relations.js'
+import { tokenRoutes } from './routes/tokens.js'
+import { userRoutes } from './routes/users.js'
+
+export interface ApiOptions extends Omit<RouteParts, 'jwtSecret'> {
+  config: Pick<Config, 'allowedOrigins'>
+  secrets: Pick<Secrets, 'jwtSecret' | 'keptIn'>
+  authenticator: Authenticator
+  logger: Logger
+  health: Health
+  metrics: Registry
+  /** Of one user; apps are not limited. Default: REQUESTS_PER_SECOND_MAX. */
+  requestsPerSecondMax?: number
+}
+
+export const REQUESTS_PER_SECOND_MAX = 1_000
+
+const HEADER_BYTES_MAX = 16 << 10
+/** Ids are refused by their schemas, with a problem that says so, long before the router gives up. */
+const PARAMETER_CHARACTERS_MAX = 4_096
+const KEEP_ALIVE_MS = 72_000
+const HEADERS_MS_MAX = 20_000
+const REQUEST_MS_MAX = 30_000
+const SILENT_CONNECTION_MS_MAX = 120_000
+const RATE_LIMITED_USERS_MAX = 20_000
+
+/** The REST API and the pages around it, not yet listening; the gateway takes the upgrades of its `server`. */
+export async function createApi(options: ApiOptions): Promise<FastifyInstance> {
+  const { logger, config } = options
+  const onError = errorHandler(logger)
+  const app = Fastify({
+    bodyLimit: BODY_BYTES_MAX,
+    connectionTimeout: SILENT_CONNECTION_MS_MAX,
+    keepAliveTimeout: KEEP_ALIVE_MS,
+    requestTimeout: REQUEST_MS_MAX,
+    http: { maxHeaderSize: HEADER_BYTES_MAX, headersTimeout: HEADERS_MS_MAX },
+    routerOptions: { maxParamLength: PARAMETER_CHARACTERS_MAX },
+    // What is in flight is answered; `health/ready` has said before that nothing more should come.
+    return503OnClosing: false,
+    genReqId: requestIdOf,
+    frameworkErrors: onError,
+    clientErrorHandler: refuseConnection,
+  })
+  app.setErrorHandler(onError)
+  app.setNotFoundHandler(notFoundHandler(app))
+  app.addHook('onRequest', (request, reply, done) => {
+    reply.header('x-request-id', request.id)
+    done()
+  })
+  readJsonOnly(app)
+  validateBySchemas(app)
+  await app.register(helmet, { contentSecurityPolicy: { useDefaults: false, directives: { defaultSrc: ["'none'"], frameAncestors: ["'none'"] } }, hsts: false })
+  if (config.allowedOrigins.length > 0) await app.register(cors, corsOptions(config.allowedOrigins))
+  await registerOpenApi(app)
+  publicRoutes(app, options)
+  await app.register((v1) => versionOne(v1, options), { prefix: '/v1' })
+  return app
+}
+
+/** The OpenAPI document, without a server. */
+export async function createOpenApiDocument(): Promise<object> {
+  // Routes are registered, and none is called: they need no parts.
+  const nothing = {} as never
+  const app = await createApi({
+    config: { allowedOrigins: [] }, secrets: { jwtSecret: '', keptIn: undefined }, conversations: nothing, users: nothing, readModels: nothing, presence: nothing, store: nothing,
+    authenticator: nothing, logger: nothing, health: nothing, metrics: new Registry(),
+  })
+  await app.ready()
+  const document = app.swagger()
+  await app.close()
+  return document
+}
+
+function publicRoutes(app: FastifyInstance, { metrics, health, secrets }: ApiOptions): void {
+  measureRequests(app, metrics)
+  healthRoutes(app, health)
+  startPage(app, secrets.keptIn)
+  docsRoutes(app)
+  let document: string | undefined
+  app.get('/openapi.json', { schema: { hide: true } }, async (_request, reply) =>
+    reply.type('application/json; charset=utf-8').serializer(String).send((document ??= JSON.stringify(app.swagger()))))
+}
+
+async function versionOne(v1: FastifyInstance, options: ApiOptions): Promise<void> {
+  v1.addHook('onRequest', authenticationHook(options.authenticator))
+  await v1.register(rateLimit, {
+    max: options.requestsPerSecondMax ?? REQUESTS_PER_SECOND_MAX,
+    timeWindow: 1_000,
+    cache: RATE_LIMITED_USERS_MAX,
+    keyGenerator: ({ identity }: FastifyRequest) => (identity.kind === 'user' ? identity.userId : ''),
+    // An app calls for all its users.
+    allowList: ({ identity }: FastifyRequest) => identity.kind === 'app',
+    addHeaders: { 'x-ratelimit-limit': false, 'x-ratelimit-remaining': false, 'x-ratelimit-reset': false, 'retry-after': false },
+    addHeadersOnExceeding: { 'x-ratelimit-limit': false, 'x-ratelimit-remaining': false, 'x-ratelimit-reset': false },
+    errorResponseBuilder: (_request, { ttl, max }) => new Refusal('rate_limited', `A user makes at most ${max} requests a second: nothing was done, send it again.`, { retryAfterMs: ttl }),
+  })
+  v1.addHook('preValidation', requireReadableBody)
+  const api = v1.withTypeProvider<TypeBoxTypeProvider>() as Api
+  const nouns = [
+    tokenRoutes, userRoutes, conversationRoutes, memberRoutes, messageRoutes, messageMarkRoutes, eventRoutes, receiptRoutes, inboxRoutes, presenceRoutes, relationRoutes, deviceRoutes,
+  ]
+  const parts = { ...options, jwtSecret: options.secrets.jwtSecret }
+  for (const register of nouns) register(api, parts)
+}
+
+/** JSON, and nothing else. No body is no error here: the schema says whether there must be one. */
+function readJsonOnly(app: FastifyInstance): void {
+  const parse = app.getDefaultJsonParser('error', 'ignore')
+  app.removeAllContentTypeParsers()
+  app.addContentTypeParser<string>('application/json', { parseAs: 'string' }, (request, body, done) => {
+    if (body === '') return done(null, undefined)
+    return parse(request, body, (error, value) => (error ? done(new Refusal('invalid_request', 'The body is not valid JSON.')) : done(null, value)))
+  })
+}
+
+/** Bodies are taken as they are; in paths and queries everything is text, and numbers are read from it. */
+function validateBySchemas(app: FastifyInstance): void {
+  app.setValidatorCompiler(({ schema, httpPart }) => {
+    const validate = httpPart === 'body' ? compileBody(schema as object) : compileTexts(schema as object)
+    return (value: unknown) => (validate(value) ? { value } : { error: refusalOf(validate.errors) })
+  })
+}
+
+/** Refuses what no JSON here may carry, and a body with fields where none is read. */
+function requireReadableBody(request: FastifyRequest, _reply: unknown, done: (error?: Error) => void): void {
+  const { body } = request
+  try {
+    if (typeof body === 'object' && body !== null) {
+      requireCleanJson(body, '')
+      if (request.routeOptions.schema?.body === undefined && (Array.isArray(body) || Object.keys(body).length > 0)) throw new Refusal('invalid_request', 'This call takes no body.', { errors: [{ field: 'body', message: 'is not read here' }] })
+    }
+    done()
+  } catch (error) {
+    done(error as Error)
+  }
+}
+
+const requestIdForm = /^[\w.:@+/=-]{1,128}$/
+
+/** The caller's own where it is a sane one, so that it finds its request in the events and in the log. */
+function requestIdOf({ headers }: IncomingMessage): string {
+  const given = headers['x-request-id']
+  return typeof given === 'string' && requestIdForm.test(given) ? given : randomUUID()
+}
+
+const corsOptions = (origins: readonly string[]) => ({
+  origin: origins.includes('*') ? '*' : [...origins],
+  methods: ['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE'],
+  allowedHeaders: ['authorization', 'content-type', 'on-behalf-of', 'idempotency-key', 'x-request-id'],
+  exposedHeaders: ['x-request-id', 'retry-after', 'allow'],
+  maxAge: 600,
+})
+
+/** What is no HTTP at all, or came too slowly: there is no request to answer as usual. */
+function refuseConnection(error: Error & { code?: string }, socket: Socket): void {
+  if (error.code === 'ECONNRESET' || !socket.writable) return void socket.destroy()
+  const isLate = error.code === 'ERR_HTTP_REQUEST_TIMEOUT'
+  const detail = error.code === 'HPE_HEADER_OVERFLOW' ? `Path and headers have at most ${HEADER_BYTES_MAX} bytes.` : 'This is not a valid HTTP request.'
+  const body = isLate ? '' : JSON.stringify({ type: '/docs/errors#invalid_request', title: 'The request is not valid', status: 400, code: 'invalid_request', detail, temporary: false })
+  const [status, type] = isLate ? ['408 Request Timeout', 'text/plain'] : ['400 Bad Request', 'application/problem+json']
+  socket.end(`HTTP/1.1 ${status}\r\nContent-Type: ${type}\r\nContent-Length: ${Buffer.byteLength(body)}\r\nConnection: close\r\n\r\n${body}`)
+}

@@ -1,0 +1,65 @@
+/** What the routes are made of, and the few things that many of them do. */
+import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox'
+import type { FastifyBaseLogger, FastifyInstance, FastifyRequest, RawReplyDefaultExpression, RawRequestDefaultExpression, RawServerDefault } from 'fastify'
+import type { Conversations } from '../domain/conversations.js'
+import { type RefusalCode, invalidField } from '../domain/errors.js'
+import type { EventStore } from '../domain/event-store.js'
+import type { Presence } from '../domain/presence.js'
+import type { Users } from '../domain/users.js'
+import type { ReadModels } from '../projections/read-models.js'
+import { PAGE_DEFAULT } from '../schemas/common.js'
+import { requireBytes } from '../schemas/validator.js'
+
+declare module 'fastify' {
+  interface FastifyContextConfig {
+    /** What it can be refused with beside what every call can; for the OpenAPI document. */
+    refusals?: readonly RefusalCode[]
+    /** Headers it takes beside those of every call; for the OpenAPI document. */
+    idempotencyKey?: boolean
+  }
+}
+
+export type Api = FastifyInstance<RawServerDefault, RawRequestDefaultExpression, RawReplyDefaultExpression, FastifyBaseLogger, TypeBoxTypeProvider>
+
+export interface RouteParts {
+  conversations: Conversations
+  users: Users
+  readModels: ReadModels
+  presence: Presence
+  store: Pick<EventStore, 'isPosition' | 'readStream'>
+  jwtSecret: string
+}
+
+export interface PageParameters {
+  cursor?: string
+  limit?: number
+}
+
+export const pageOptions = ({ cursor, limit = PAGE_DEFAULT }: PageParameters) => ({ cursor, limit })
+
+/** Waits until the read models show what was written at `minPosition`. @throws {Refusal} unavailable */
+export function shown({ store, readModels }: RouteParts, minPosition: string | undefined): Promise<void> | undefined {
+  if (minPosition === undefined) return undefined
+  if (!store.isPosition(minPosition)) throw invalidField('minPosition', 'is not the position of a write')
+  return readModels.waitFor(minPosition)
+}
+
+/** A write's answer. */
+export const written = ({ seq, position, unchanged }: { seq: number; position: string; unchanged: boolean }) => (unchanged ? { seq, position, unchanged } : { seq, position })
+export const positioned = ({ position, unchanged }: { position: string; unchanged: boolean }) => (unchanged ? { position, unchanged } : { position })
+
+/** As JSON a value has at most this many times the bytes that it was sent in: `1e9` becomes `1000000000`. */
+const GROWTH_MAX = 8
+
+/** Before the schema, which counts characters: what has too many bytes is `payload_too_large` whatever else is wrong with it. */
+export const boundedBytes = (field: string, bytesMax: number) => ({ headers, body }: FastifyRequest, _reply: unknown, done: (error?: Error) => void): void => {
+  try {
+    if (!(Number(headers['content-length']) * GROWTH_MAX <= bytesMax)) requireBytes((body as Record<string, unknown> | null | undefined)?.[field], bytesMax, field)
+    done()
+  } catch (error) {
+    done(error as Error)
+  }
+}
+
+/** Answers whose content is free: their schemas describe, and JSON.stringify writes them. */
+export const asIs = () => (value: unknown) => JSON.stringify(value)

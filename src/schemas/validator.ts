@@ -1,0 +1,85 @@
+import { Ajv, type ErrorObject, type Options, type ValidateFunction } from 'ajv'
+import type { TSchema } from 'typebox'
+import { type FieldError, Refusal, invalidField } from '../domain/errors.js'
+
+const options: Options = {
+  strict: true, strictTypes: false, strictRequired: false, discriminator: true, allErrors: false,
+  formats: { 'http-url': isHttpUrl, utf8_32: isAtMost32Bytes },
+}
+
+const bodies = new Ajv(options)
+// What comes in a path or query is text; numbers and booleans are read from it.
+const texts = new Ajv({ ...options, coerceTypes: true })
+
+function isHttpUrl(text: string): boolean {
+  return /^https?:\/\/[^\s]+$/i.test(text) && URL.canParse(text)
+}
+
+function isAtMost32Bytes(text: string): boolean {
+  return Buffer.byteLength(text) <= 32
+}
+
+/** Compiles a schema for JSON values. */
+export const compileBody = (schema: TSchema | object): ValidateFunction => bodies.compile(schema)
+
+/** Compiles a schema for path and query parameters: texts are coerced. */
+export const compileTexts = (schema: TSchema | object): ValidateFunction => texts.compile(schema)
+
+/** The first thing that is wrong as `invalid_request`, naming the field. */
+export function refusalOf(errors: readonly ErrorObject[] | null | undefined): Refusal {
+  const fields = (errors ?? []).map(fieldError)
+  const [first] = fields
+  return new Refusal('invalid_request', first ? `${first.field}: ${first.message}` : 'The request is not valid.', { errors: fields })
+}
+
+function fieldError(error: ErrorObject): FieldError {
+  const at = error.instancePath.slice(1).replaceAll('/', '.')
+  const named = (error.params as { missingProperty?: string; additionalProperty?: string; tag?: string })
+  const inner = named.missingProperty ?? named.additionalProperty ?? (error.keyword === 'discriminator' ? named.tag : undefined)
+  const field = [at, inner].filter(Boolean).join('.')
+  return { field: field || 'body', message: messageOf(error) }
+}
+
+function messageOf(error: ErrorObject): string {
+  switch (error.keyword) {
+    case 'required': return 'is missing'
+    case 'additionalProperties': return 'is not a known field'
+    case 'const':
+    case 'enum':
+    case 'discriminator': return 'is not one of the allowed values'
+    case 'format': return error.params['format'] === 'http-url' ? 'must be an http or https URL' : 'is at most 32 bytes of UTF-8'
+    default: return error.message ?? 'is not valid'
+  }
+}
+
+export const JSON_DEPTH_MAX = 100
+
+/**
+ * Refuses what JSON can carry but a message must not: NUL characters, lone surrogates, `__proto__`,
+ * numbers beyond those that come back as they went, and nesting past JSON_DEPTH_MAX.
+ * @throws {Refusal} invalid_request naming the field
+ */
+export function requireCleanJson(value: unknown, field: string, depth = 0): void {
+  if (typeof value === 'string') return requireCleanText(value, field)
+  if (typeof value === 'number' && !Number.isFinite(value)) throw invalidField(field, 'is a number out of range')
+  if (typeof value !== 'object' || value === null) return
+  if (depth >= JSON_DEPTH_MAX) throw invalidField(field, `is nested deeper than ${JSON_DEPTH_MAX} levels`)
+  if (Array.isArray(value)) return value.forEach((item) => requireCleanJson(item, field, depth + 1))
+  for (const key of Object.keys(value)) {
+    requireCleanText(key, field)
+    if (key === '__proto__') throw invalidField(field, '__proto__ is not allowed')
+    requireCleanJson((value as Record<string, unknown>)[key], depth === 0 && field === '' ? key : `${field}.${key}`, depth + 1)
+  }
+}
+
+export function requireCleanText(text: string, field: string): void {
+  if (text.includes('\0')) throw invalidField(field, 'has a NUL character')
+  if (!text.isWellFormed()) throw invalidField(field, 'has a lone surrogate')
+}
+
+/** @throws {Refusal} payload_too_large */
+export function requireBytes(value: unknown, bytesMax: number, field: string): void {
+  if (value === undefined || value === null) return
+  const bytes = Buffer.byteLength(JSON.stringify(value))
+  if (bytes > bytesMax) throw new Refusal('payload_too_large', `${field} has ${bytes} bytes as JSON; at most ${bytesMax} are taken.`, { errors: [{ field, message: `at most ${bytesMax} bytes` }] })
+}
