@@ -1,0 +1,82 @@
+import type { Position } from '../domain/event-store.js'
+import type { ConversationType } from '../domain/events.js'
+import type { Connection } from './connection.js'
+
+/** A user with at least one connection here. */
+export interface LocalUser {
+  readonly userId: string
+  readonly connections: Set<Connection>
+  readonly conversations: Map<string, LocalMember>
+  /** Unread over all conversations that are not muted, as pushed last. */
+  totalUnread: number
+}
+
+/** A local user's membership of one conversation, with what its unread count needs. */
+export interface LocalMember {
+  readonly user: LocalUser
+  readonly audience: Audience
+  joinedSeq: number
+  joinedPosition: Position
+  readOrdinal: number
+  /** Of the unread messages that mention the user. */
+  mentionOrdinals: number[]
+  muted: boolean
+  /** As counted in `totalUnread` and pushed last. */
+  pushedUnread: number
+  pushedMentions: number
+}
+
+/** Facts of a conversation waiting to be merged into one frame. */
+export interface Merge {
+  events: string[]
+  firstSeq: number
+  lastSeq: number
+  /** The last position before the first of them: a device may not resume from beyond it yet. */
+  floor: Position
+  timer: NodeJS.Timeout
+}
+
+/** The members of a conversation that are connected here, and what this node knows of the conversation. */
+export class Audience {
+  readonly conversationId: string
+  readonly type: ConversationType
+  readonly members = new Map<string, LocalMember>()
+  head: number
+  lastOrdinal: number
+  lastPosition: Position
+  memberCount: number
+  merge: Merge | undefined
+  lastFrameAt = -Infinity
+  /** When unread counts were pushed last. */
+  lastUnreadAt = -Infinity
+  #rateSecond = 0
+  #rateCount = 0
+  #ratePrevious = 0
+
+  constructor(known: { conversationId: string; type: ConversationType; head: number; lastOrdinal: number; lastPosition: Position; memberCount: number }) {
+    this.conversationId = known.conversationId
+    this.type = known.type
+    this.head = known.head
+    this.lastOrdinal = known.lastOrdinal
+    this.lastPosition = known.lastPosition
+    this.memberCount = known.memberCount
+  }
+
+  /** Counts messages for `messagesPerSecond`. */
+  countMessages(count: number, now: number): void {
+    const second = Math.floor(now / 1_000)
+    if (second !== this.#rateSecond) {
+      this.#ratePrevious = second === this.#rateSecond + 1 ? this.#rateCount : 0
+      this.#rateSecond = second
+      this.#rateCount = 0
+    }
+    this.#rateCount += count
+  }
+
+  /** The higher of this second's and the last one's count. */
+  get messagesPerSecond(): number {
+    return Math.max(this.#rateCount, this.#ratePrevious)
+  }
+}
+
+export const unreadOf = ({ audience, readOrdinal }: LocalMember): number => Math.max(0, audience.lastOrdinal - readOrdinal)

@@ -1,0 +1,288 @@
+import type { Duplex } from 'node:stream'
+import type { WebSocket } from 'ws'
+import { Refusal, type RefusalCode } from '../domain/errors.js'
+import type { Position } from '../domain/event-store.js'
+import type { Logger } from '../domain/logger.js'
+import { type ClientFrame, NotAFrame, WrongFrame, closeCodes, errorFrame, headFrame, jsonFrame, parseFrame } from './frames.js'
+import type { Outbox } from './outbox.js'
+import { FrameRate } from './frame-rate.js'
+import type { UnackedEvents } from './unacked-events.js'
+
+/** Bytes that may wait for a socket that does not read. */
+export const QUEUED_BYTES_MAX = 1024 * 1024
+/** Frames held back while a resume is being sent. */
+const HELD_BYTES_MAX = 512 * 1024
+const UNANSWERED_MAX = 256
+const DRAINED_BYTES = 256 * 1024
+
+/** Facts on their way to a device: one frame shared by all who get it, and what it says. */
+export interface Delivery {
+  frame: Buffer
+  conversationId: string
+  /** Undefined for a `head`. */
+  firstSeq?: number
+  lastSeq: number
+  /** The facts as JSON text, one by one; for a re-push. */
+  events: readonly string[]
+  resume: Position
+}
+
+/** A place in the feed, and by conversation the first seq that was waiting to be merged there. */
+export interface Attached {
+  position: Position
+  merging: ReadonlyMap<string, number>
+}
+
+export type Handle = (connection: Connection, frame: ClientFrame) => Promise<object | undefined> | object | undefined
+
+/** A device's socket: reads frames in order, answers each once, and writes what it is handed, all of one loop turn at once. */
+export class Connection {
+  readonly sessionId: string
+  /** Set by hello. */
+  userId = ''
+  deviceId = ''
+  /** The conversation that is open on this device. */
+  activeConversationId: string | null = null
+  unacked: UnackedEvents | undefined
+  /** Where its live feed begins; facts that waited to be merged then come with the feed too. */
+  attached: Attached = { position: '', merging: new Map() }
+  /** Of the last facts that went out. */
+  resume: Position = ''
+  isOpen = true
+  onClose: () => void = () => {}
+
+  readonly #ws: WebSocket
+  readonly #socket: Duplex
+  readonly #outbox: Outbox
+  readonly #handle: Handle
+  readonly #logger: Logger
+  readonly #rate: FrameRate | undefined
+  readonly #inFlight = new Set<Promise<void>>()
+  #queue: Buffer[] = []
+  #queuedBytes = 0
+  #isAlive = true
+  #isPaused = false
+  #held: Delivery[] | undefined
+  #heldBytes = 0
+  #heldHeads: Map<string, { seq: number; resume: Position }> | undefined
+
+  constructor(ws: WebSocket, socket: Duplex, options: { sessionId: string; outbox: Outbox; handle: Handle; logger: Logger; framesPerSecond: number | undefined }) {
+    this.sessionId = options.sessionId
+    this.#ws = ws
+    this.#socket = socket
+    this.#outbox = options.outbox
+    this.#handle = options.handle
+    this.#logger = options.logger
+    this.#rate = options.framesPerSecond === undefined ? undefined : new FrameRate(options.framesPerSecond)
+    ws.on('message', (data: Buffer, isBinary) => this.#receive(data, isBinary))
+    ws.on('pong', () => { this.#isAlive = true })
+    ws.on('close', () => this.#closed())
+    // A close always follows an error; what went wrong on a client's line is no news.
+    ws.on('error', () => {})
+  }
+
+  get isLive(): boolean {
+    return this.userId !== '' && this.isOpen
+  }
+
+  // --- writing ---
+
+  /** Queues a frame for the end of this loop turn. */
+  send(frame: Buffer): void {
+    if (!this.isOpen) return
+    if (this.#queue.length === 0) this.#outbox.add(this)
+    this.#queue.push(frame)
+    this.#queuedBytes += frame.length
+  }
+
+  sendJson(frame: object): void {
+    this.send(jsonFrame(frame))
+  }
+
+  /** Facts from the live feed; held back while older ones are still being sent. */
+  deliver(delivery: Delivery): void {
+    if (this.#held) return this.#hold(delivery)
+    this.#sendFacts(delivery)
+  }
+
+  #sendFacts(delivery: Delivery): void {
+    this.resume = delivery.resume
+    this.unacked?.track(delivery)
+    this.send(delivery.frame)
+  }
+
+  /** From now on facts wait until `release`. */
+  hold(): void {
+    this.#held = []
+    this.#heldBytes = 0
+    this.#heldHeads = new Map()
+  }
+
+  #hold(delivery: Delivery): void {
+    const heads = this.#heldHeads
+    this.#heldBytes += delivery.frame.length
+    if (heads && (heads.has(delivery.conversationId) || this.#heldBytes > HELD_BYTES_MAX)) {
+      heads.set(delivery.conversationId, { seq: delivery.lastSeq, resume: delivery.resume })
+      return
+    }
+    this.#held?.push(delivery)
+  }
+
+  /** Sends what was held back, and a `head` for what did not fit; then live. */
+  release(): void {
+    const [held, heads] = [this.#held ?? [], this.#heldHeads]
+    this.#held = undefined
+    this.#heldHeads = undefined
+    for (const delivery of held) this.#sendFacts(delivery)
+    for (const [conversationId, { seq, resume }] of heads ?? []) {
+      this.resume = resume
+      this.send(headFrame(conversationId, seq, resume))
+    }
+  }
+
+  /** Facts of a resume go out past the hold. */
+  sendPastHold(delivery: Delivery): void {
+    this.#sendFacts(delivery)
+  }
+
+  /** Resolves when little is queued, or the socket is closed. */
+  async drained(): Promise<void> {
+    while (this.isOpen && this.#queuedBytes + this.#socket.writableLength > DRAINED_BYTES) {
+      await new Promise<void>((resolve) => {
+        const done = () => {
+          this.#socket.off('drain', done)
+          this.#socket.off('close', done)
+          resolve()
+        }
+        this.#socket.once('drain', done)
+        this.#socket.once('close', done)
+        this.flush()
+        if (this.#socket.writableLength <= DRAINED_BYTES) done()
+      })
+    }
+  }
+
+  /** Everything queued in one write. Called by the outbox at the end of a loop turn. */
+  flush(): void {
+    const queue = this.#queue
+    const [first] = queue
+    if (first === undefined) return
+    this.#queue = []
+    const bytes = this.#queuedBytes
+    this.#queuedBytes = 0
+    if (!this.#socket.writable) return
+    this.#socket.write(queue.length === 1 ? first : Buffer.concat(queue, bytes))
+    if (this.#socket.writableLength > QUEUED_BYTES_MAX) this.refuse(closeCodes.tooSlow, undefined)
+  }
+
+  // --- closing ---
+
+  /** Says why, and closes. */
+  refuse(closeCode: number, why: { ref?: number; code: RefusalCode; message: string } | undefined): void {
+    if (!this.isOpen) return
+    if (why) this.send(errorFrame(why.ref, why.code, why.message))
+    this.close(closeCode)
+  }
+
+  close(closeCode: number, reason = ''): void {
+    if (!this.isOpen) return
+    this.isOpen = false
+    this.flush()
+    this.#ws.close(closeCode, reason)
+    this.onClose()
+  }
+
+  terminate(): void {
+    this.isOpen = false
+    this.#ws.terminate()
+  }
+
+  #closed(): void {
+    const wasOpen = this.isOpen
+    this.isOpen = false
+    this.#queue = []
+    this.#held = undefined
+    this.unacked = undefined
+    if (wasOpen) this.onClose()
+  }
+
+  /** A ping frame; a socket that was silent since the last but one is given up. Gives whether it is alive. */
+  heartbeat(): boolean {
+    if (!this.#isAlive) {
+      this.#ws.terminate()
+      return false
+    }
+    this.#isAlive = false
+    if (this.#ws.readyState === this.#ws.OPEN) this.#ws.ping()
+    return true
+  }
+
+  // --- reading ---
+
+  #receive(data: Buffer, isBinary: boolean): void {
+    this.#isAlive = true
+    if (!this.isOpen) return
+    if (isBinary) return this.#refuseNotAFrame('Frames are text, not binary.')
+    const verdict = this.#rate?.take() ?? 'allowed'
+    if (verdict === 'close') return this.refuse(closeCodes.tooManyFrames, { code: 'rate_limited', message: 'Too many frames, for too long.' })
+    try {
+      const frame = parseFrame(data.toString('utf8'))
+      if (verdict === 'limited') throw new WrongFrame('ref' in frame ? frame.ref : undefined, new Refusal('rate_limited', 'Too many frames a second: send it again later.'))
+      this.#take(frame)
+    } catch (error) {
+      if (error instanceof NotAFrame) this.#refuseNotAFrame(error.message)
+      else if (error instanceof WrongFrame) this.send(errorFrame(error.ref, error.refusal.code, error.refusal.message))
+      else this.#answerError(undefined, error)
+    }
+  }
+
+  #refuseNotAFrame(message: string): void {
+    this.refuse(closeCodes.notAFrame, { code: 'invalid_request', message })
+  }
+
+  /** Hands a frame on; frames are taken in order, but none waits for the answer to the one before. */
+  #take(frame: ClientFrame): void {
+    const ref = 'ref' in frame ? frame.ref : undefined
+    if (frame.type === 'ping') return this.#pong(ref)
+    try {
+      const answer = this.#handle(this, frame)
+      if (answer instanceof Promise) this.#track(answer.then((fields) => this.#answer(ref, fields), (error) => this.#answerError(ref, error)))
+      else this.#answer(ref, answer)
+    } catch (error) {
+      this.#answerError(ref, error)
+    }
+  }
+
+  #answer(ref: number | undefined, fields: object | undefined): void {
+    if (ref !== undefined && fields !== undefined) this.sendJson({ type: 'ok', ref, ...fields })
+  }
+
+  #answerError(ref: number | undefined, error: unknown): void {
+    if (error instanceof Refusal) return this.send(errorFrame(ref, error.code, error.message))
+    this.#logger.error({ err: error, sessionId: this.sessionId }, 'a frame could not be handled')
+    this.send(errorFrame(ref, 'internal', 'The server could not handle this frame: it is a bug.'))
+  }
+
+  /** A pong says that all frames before its ping have been handled. */
+  #pong(ref: number | undefined): void {
+    const pong = { type: 'pong', ...(ref === undefined ? {} : { ref }) }
+    if (this.#inFlight.size === 0) this.sendJson(pong)
+    else void Promise.all(this.#inFlight).then(() => this.sendJson(pong))
+  }
+
+  /** A client that does not wait for answers is read no faster than it is answered. */
+  #track(work: Promise<void>): void {
+    const settled = work.finally(() => {
+      this.#inFlight.delete(settled)
+      if (this.#isPaused && this.#inFlight.size < UNANSWERED_MAX / 2) {
+        this.#isPaused = false
+        this.#ws.resume()
+      }
+    })
+    this.#inFlight.add(settled)
+    if (!this.#isPaused && this.#inFlight.size >= UNANSWERED_MAX) {
+      this.#isPaused = true
+      this.#ws.pause()
+    }
+  }
+}

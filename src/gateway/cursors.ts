@@ -1,0 +1,87 @@
+import type { Conversations } from '../domain/conversations.js'
+import { Refusal } from '../domain/errors.js'
+import type { Logger } from '../domain/logger.js'
+import type { Connection } from './connection.js'
+import { errorFrame } from './frames.js'
+
+/** One fact per member and second at most: the last one wins. */
+const COALESCE_MS = 1_000
+
+interface Moved {
+  connection: Connection
+  conversationId: string
+  readSeq?: number
+  deliveredSeq?: number
+  dueAt: number
+}
+
+/** Cursors that clients move without waiting for an answer: gathered for a second, and flushed when a device leaves. */
+export class Cursors {
+  readonly #conversations: Conversations
+  readonly #logger: Logger
+  /** By member; in the order in which they are due. */
+  readonly #moved = new Map<string, Moved>()
+  #timer: NodeJS.Timeout | undefined
+
+  constructor(conversations: Conversations, logger: Logger) {
+    this.#conversations = conversations
+    this.#logger = logger
+  }
+
+  read(connection: Connection, conversationId: string, seq: number): void {
+    const moved = this.#of(connection, conversationId)
+    moved.readSeq = Math.max(moved.readSeq ?? 0, seq)
+  }
+
+  delivered(connection: Connection, conversationId: string, seq: number): void {
+    const moved = this.#of(connection, conversationId)
+    moved.deliveredSeq = Math.max(moved.deliveredSeq ?? 0, seq)
+  }
+
+  /** What this device has moved is written now. */
+  async flushOf(connection: Connection): Promise<void> {
+    const own = [...this.#moved].filter(([, moved]) => moved.connection === connection)
+    await Promise.all(own.map(([key, moved]) => this.#write(key, moved)))
+  }
+
+  async flushAll(): Promise<void> {
+    clearTimeout(this.#timer)
+    await Promise.all([...this.#moved].map(([key, moved]) => this.#write(key, moved)))
+  }
+
+  #of(connection: Connection, conversationId: string): Moved {
+    const key = `${connection.userId} ${conversationId}`
+    let moved = this.#moved.get(key)
+    if (!moved) {
+      moved = { connection, conversationId, dueAt: performance.now() + COALESCE_MS }
+      this.#moved.set(key, moved)
+      this.#timer ??= setTimeout(() => this.#writeDue(), COALESCE_MS)
+    }
+    moved.connection = connection
+    return moved
+  }
+
+  #writeDue(): void {
+    this.#timer = undefined
+    const now = performance.now()
+    for (const [key, moved] of this.#moved) {
+      if (moved.dueAt > now) {
+        this.#timer = setTimeout(() => this.#writeDue(), moved.dueAt - now)
+        return
+      }
+      void this.#write(key, moved)
+    }
+  }
+
+  async #write(key: string, { connection, conversationId, readSeq, deliveredSeq }: Moved): Promise<void> {
+    this.#moved.delete(key)
+    const requester = { actor: { userId: connection.userId }, correlationId: connection.sessionId }
+    try {
+      if (deliveredSeq !== undefined) await this.#conversations.markDelivered(conversationId, deliveredSeq, requester)
+      if (readSeq !== undefined) await this.#conversations.markRead(conversationId, readSeq, requester)
+    } catch (error) {
+      if (error instanceof Refusal) connection.send(errorFrame(undefined, error.code, error.message))
+      else this.#logger.error({ err: error, conversationId }, 'a cursor was not moved')
+    }
+  }
+}

@@ -1,0 +1,162 @@
+import type { Position } from '../domain/event-store.js'
+import type { Audience } from './audience.js'
+import type { Connection, Delivery } from './connection.js'
+import { eventsFrame, headFrame } from './frames.js'
+
+/** Above this many members and messages a second, and in all large conversations, facts are merged. */
+const BUSY_MEMBERS = 100
+const BUSY_MESSAGES_PER_SECOND = 20
+export const MERGE_MS = 100
+/** A frame is cut here, so that a slow device is not handed everything in one piece. */
+const FRAME_CHARACTERS_MAX = 128 * 1024
+
+/** Facts of one conversation, in seq order without a gap. */
+export interface Run {
+  /** As JSON text. */
+  events: readonly string[]
+  firstSeq: number
+  lastSeq: number
+  /** Where a device may resume from once it has them. */
+  resume: Position
+  /** The last position before them. */
+  floor: Position
+  subjects: { joined: readonly string[]; left: string | undefined }
+}
+
+/**
+ * Encodes once and hands the same bytes to every device. In large or busy conversations facts of up to 100 ms leave in one
+ * frame, the first at once; in large ones a device that does not look gets a `head` in their place.
+ */
+export class Delivering {
+  readonly #largeAbove: number
+  /** Conversations with facts that wait: no device may resume from beyond the first of them. */
+  readonly #merging = new Set<Audience>()
+
+  constructor({ largeAbove }: { largeAbove: number }) {
+    this.#largeAbove = largeAbove
+  }
+
+  isLarge(audience: Audience): boolean {
+    return audience.memberCount > this.#largeAbove
+  }
+
+  /** Sends a run, or lets it wait to be merged with what follows. */
+  send(audience: Audience, run: Run): void {
+    if (audience.merge) {
+      audience.merge.events.push(...run.events)
+      audience.merge.lastSeq = run.lastSeq
+      if (!this.#isMerged(audience)) this.flush(audience, run.resume)
+      return
+    }
+    const now = performance.now()
+    const waitMs = audience.lastFrameAt + MERGE_MS - now
+    if (waitMs > 0 && this.#isMerged(audience)) return this.#wait(audience, run, waitMs)
+    audience.lastFrameAt = now
+    this.#emit(audience, run)
+  }
+
+  #isMerged(audience: Audience): boolean {
+    return this.isLarge(audience) || (audience.memberCount > BUSY_MEMBERS && audience.messagesPerSecond > BUSY_MESSAGES_PER_SECOND)
+  }
+
+  #wait(audience: Audience, run: Run, waitMs: number): void {
+    const timer = setTimeout(() => this.flush(audience), waitMs)
+    audience.merge = { events: [...run.events], firstSeq: run.firstSeq, lastSeq: run.lastSeq, floor: run.floor, timer }
+    this.#merging.add(audience)
+  }
+
+  /** What waits leaves now: its time has come, or the audience is about to change. */
+  flush(audience: Audience, resume: Position = audience.lastPosition): void {
+    const { merge } = audience
+    if (!merge) return
+    this.forget(audience)
+    audience.lastFrameAt = performance.now()
+    this.#emit(audience, { ...merge, resume, subjects: { joined: [], left: undefined } })
+  }
+
+  /** Nobody is left to send it to. */
+  forget(audience: Audience): void {
+    clearTimeout(audience.merge?.timer)
+    audience.merge = undefined
+    this.#merging.delete(audience)
+  }
+
+  /** By conversation, the first seq that waits. */
+  mergingNow(): ReadonlyMap<string, number> {
+    return new Map([...this.#merging].map(({ conversationId, merge }) => [conversationId, merge?.firstSeq ?? Infinity]))
+  }
+
+  stop(): void {
+    for (const audience of this.#merging) this.forget(audience)
+  }
+
+  /** `head` at once for a device that has become active. */
+  announceHead(connection: Connection, audience: Audience, position: Position): void {
+    const seq = audience.merge ? audience.merge.firstSeq - 1 : audience.head
+    connection.send(headFrame(audience.conversationId, seq, this.#resumeOf(position)))
+  }
+
+  /** Never beyond what waits somewhere. */
+  #resumeOf(position: Position): Position {
+    let resume = position
+    for (const { merge } of this.#merging) if (merge && merge.floor < resume) resume = merge.floor
+    return resume
+  }
+
+  #emit(audience: Audience, run: Run): void {
+    const resume = this.#resumeOf(run.resume)
+    const deliveries = deliveriesOf(audience.conversationId, run, resume)
+    const isLarge = this.isLarge(audience)
+    let head: Delivery | undefined
+    for (const { user } of audience.members.values()) {
+      for (const connection of user.connections) {
+        if (!isLarge || connection.activeConversationId === audience.conversationId) deliveries.forEach((delivery) => connection.deliver(delivery))
+        else if (run.subjects.joined.includes(user.userId) || run.subjects.left === user.userId) deliverOwn(connection, audience.conversationId, run, resume)
+        else connection.deliver((head ??= headDelivery(audience.conversationId, run.lastSeq, resume)))
+      }
+    }
+  }
+}
+
+/** In frames of a bounded size; all but the last may only be resumed from before the run. */
+function deliveriesOf(conversationId: string, run: Run, resume: Position): Delivery[] {
+  const deliveries: Delivery[] = []
+  for (const { from, to } of cuts(run.events)) {
+    const events = run.events.length === to - from ? run.events : run.events.slice(from, to)
+    const upTo = to === run.events.length ? resume : run.floor < resume ? run.floor : resume
+    deliveries.push({ frame: eventsFrame(events, upTo), conversationId, firstSeq: run.firstSeq + from, lastSeq: run.firstSeq + to - 1, events, resume: upTo })
+  }
+  return deliveries
+}
+
+/** Where to cut, so that each piece has at most FRAME_CHARACTERS_MAX, and at least one fact. */
+export function cuts(events: readonly string[]): { from: number; to: number }[] {
+  const pieces: { from: number; to: number }[] = []
+  let from = 0
+  let characters = 0
+  events.forEach((event, index) => {
+    if (index > from && characters + event.length > FRAME_CHARACTERS_MAX) {
+      pieces.push({ from, to: index })
+      from = index
+      characters = 0
+    }
+    characters += event.length
+  })
+  pieces.push({ from, to: events.length })
+  return pieces
+}
+
+const headDelivery = (conversationId: string, seq: number, resume: Position): Delivery =>
+  ({ frame: headFrame(conversationId, seq, resume), conversationId, lastSeq: seq, events: [], resume })
+
+/** One's own joining or leaving, as a fact also where one does not look; what lies around it is announced. */
+function deliverOwn(connection: Connection, conversationId: string, run: Run, resume: Position): void {
+  const isLeaving = run.subjects.left === connection.userId
+  const index = isLeaving ? run.events.length - 1 : 0
+  const own = run.events[index]
+  if (own === undefined) return
+  if (isLeaving && index > 0) connection.deliver(headDelivery(conversationId, run.lastSeq - 1, resume))
+  const seq = run.firstSeq + index
+  connection.deliver({ frame: eventsFrame([own], resume), conversationId, firstSeq: seq, lastSeq: seq, events: [own], resume })
+  if (!isLeaving && run.events.length > 1) connection.deliver(headDelivery(conversationId, run.lastSeq, resume))
+}

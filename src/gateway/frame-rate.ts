@@ -1,0 +1,44 @@
+/** A client may save up this many seconds of frames. */
+const BURST_SECONDS = 5
+const REFUSED_MAX = 1_000
+const REFUSED_WINDOW_MS = 10_000
+
+/** A token bucket over the frames of one connection; a client that never stops is given up. */
+export class FrameRate {
+  readonly #perMs: number
+  readonly #burst: number
+  readonly #now: () => number
+  #tokens: number
+  #filledAt: number
+  #refused = 0
+  #refusedSince = 0
+
+  constructor(framesPerSecond: number, now: () => number = () => performance.now()) {
+    this.#perMs = framesPerSecond / 1_000
+    this.#burst = framesPerSecond * BURST_SECONDS
+    this.#now = now
+    this.#tokens = this.#burst
+    this.#filledAt = now()
+  }
+
+  /** Whether one more frame is carried out, refused, or one too many. */
+  take(): 'allowed' | 'limited' | 'close' {
+    const now = this.#now()
+    this.#tokens = Math.min(this.#burst, this.#tokens + (now - this.#filledAt) * this.#perMs)
+    this.#filledAt = now
+    if (this.#tokens >= 1) {
+      this.#tokens -= 1
+      return 'allowed'
+    }
+    return this.#refuse(now)
+  }
+
+  #refuse(now: number): 'limited' | 'close' {
+    if (now - this.#refusedSince > REFUSED_WINDOW_MS) {
+      this.#refusedSince = now
+      this.#refused = 0
+    }
+    this.#refused += 1
+    return this.#refused > REFUSED_MAX ? 'close' : 'limited'
+  }
+}

@@ -1,0 +1,363 @@
+import { randomUUID } from 'node:crypto'
+import type { IncomingMessage } from 'node:http'
+import { setTimeout as delay } from 'node:timers/promises'
+import type { Duplex } from 'node:stream'
+import { type WebSocket, WebSocketServer } from 'ws'
+import type { Authenticator, Identity } from '../domain/caller.js'
+import type { Conversations } from '../domain/conversations.js'
+import { Refusal, invalidField, notFound, unreachable } from '../domain/errors.js'
+import type { EventStore, Position } from '../domain/event-store.js'
+import type { Logger } from '../domain/logger.js'
+import type { Users } from '../domain/users.js'
+import type { ReadModels } from '../projections/read-models.js'
+import { FRAME_BYTES_MAX, PAGE_DEFAULT } from '../schemas/common.js'
+import { Connection } from './connection.js'
+import { Cursors } from './cursors.js'
+import type { LocalUser } from './audience.js'
+import { type ClientFrame, type ClientFrames, closeCodes, eventsFrame, headFrame, textFrame } from './frames.js'
+import { Hub } from './hub.js'
+import { Outbox } from './outbox.js'
+import { LocalPresence } from './presence.js'
+import { type Missed, Resume } from './resume.js'
+import { Typing } from './typing.js'
+import { UnackedEvents } from './unacked-events.js'
+
+export const HEARTBEAT_MS = 30_000
+const HELLO_WITHIN_MS = 10_000
+const CONNECTIONS_PER_USER_MAX = 20
+const REPUSH_TICK_MS = 500
+/** Devices are asked to leave one after the other over this time. */
+const GOAWAY_SPREAD_MS = 2_000
+const TIMER_MS_MAX = 2 ** 31 - 1
+
+export interface GatewayOptions {
+  store: EventStore
+  conversations: Conversations
+  users: Users
+  readModels: ReadModels
+  authenticator: Authenticator
+  logger: Logger
+  fanoutOnWriteMembersMax: number
+  framesPerSecond: number | undefined
+  /** Origins of browsers that may connect; empty: any that sends none, `*`: all. */
+  allowedOrigins: readonly string[]
+}
+
+/** The WebSocket side: takes connections, answers their frames, and lets the hub deliver. */
+export class Gateway {
+  readonly hub: Hub
+  readonly presence: LocalPresence
+  readonly #options: GatewayOptions
+  readonly #server = new WebSocketServer({ noServer: true, maxPayload: FRAME_BYTES_MAX, perMessageDeflate: false, clientTracking: false, skipUTF8Validation: false })
+  readonly #connections = new Set<Connection>()
+  readonly #outbox = new Outbox()
+  readonly #cursors: Cursors
+  readonly #resume: Resume
+  readonly #typing: Typing
+  readonly #expiries = new Map<Connection, NodeJS.Timeout>()
+  readonly #timers: NodeJS.Timeout[] = []
+  #isDraining = false
+
+  constructor(options: GatewayOptions) {
+    const { store, conversations, users, readModels, logger, fanoutOnWriteMembersMax } = options
+    this.#options = options
+    this.hub = new Hub({ store, readModels, logger, fanoutOnWriteMembersMax, loadState: (id) => conversations.stateOf(id) })
+    this.presence = new LocalPresence({
+      users, readModels, connectionsOf: (userId) => this.hub.users.get(userId)?.connections ?? [], onError: (err) => logger.warn({ err }, 'a change of presence was not told'),
+    })
+    this.#cursors = new Cursors(conversations, logger)
+    this.#resume = new Resume({ store, conversations, readModels, hub: this.hub, fanoutOnWriteMembersMax })
+    this.#typing = new Typing({ hub: this.hub, users, conversations })
+    this.hub.onUserEvent = (userId, event) => {
+      if (event.type === 'DeviceRevoked') this.#closeDevice(userId, event.data.deviceId)
+    }
+  }
+
+  get connectionCount(): number {
+    return this.#connections.size
+  }
+
+  /** Begins to follow the log. */
+  async start(): Promise<void> {
+    await this.hub.start()
+    this.#timers.push(setInterval(() => this.#heartbeat(), HEARTBEAT_MS / 10), setInterval(() => this.#repush(), REPUSH_TICK_MS))
+  }
+
+  /** Takes over an HTTP connection that wants to become a WebSocket. */
+  upgrade(request: IncomingMessage, socket: Duplex, head: Buffer): void {
+    socket.on('error', () => socket.destroy())
+    const path = (request.url ?? '').split('?', 1)[0]
+    if (path !== '/v1/ws') return refuseUpgrade(socket, 404, 'Not Found', 'not_found', 'WebSockets are at /v1/ws.')
+    if (this.#isDraining) return refuseUpgrade(socket, 503, 'Service Unavailable', 'unavailable', 'This node is leaving: connect again.')
+    if (!isOriginAllowed(request, this.#options.allowedOrigins)) return refuseUpgrade(socket, 403, 'Forbidden', 'forbidden', 'This origin is not in ALLOWED_ORIGINS.')
+    this.#server.handleUpgrade(request, socket, head, (ws) => this.#open(ws, socket))
+  }
+
+  /** Tells every device to go, spread over a moment; flushes cursors; closes. */
+  async stop(): Promise<void> {
+    this.#isDraining = true
+    for (const timer of this.#timers) clearInterval(timer)
+    const connections = [...this.#connections]
+    for (const connection of connections) connection.sendJson({ type: 'goaway', reconnectAfterMs: Math.floor(Math.random() * GOAWAY_SPREAD_MS) })
+    await this.#cursors.flushAll()
+    const pauseMs = connections.length > 1_000 ? GOAWAY_SPREAD_MS / 20 : 0
+    for (let at = 0; at < connections.length; at += Math.ceil(connections.length / 20)) {
+      for (const connection of connections.slice(at, at + Math.ceil(connections.length / 20))) connection.close(closeCodes.leaving, 'the server is leaving')
+      if (pauseMs > 0) await delay(pauseMs)
+    }
+    await this.#cursors.flushAll()
+    await this.hub.stop()
+    this.presence.stop()
+    // Their close frames have a moment to be answered.
+    for (let waitedMs = 0; this.#connections.size > 0 && waitedMs < 1_000; waitedMs += 50) await delay(50)
+    for (const connection of this.#connections) connection.terminate()
+  }
+
+  // --- connections ---
+
+  #open(ws: WebSocket, socket: Duplex): void {
+    const { logger, framesPerSecond } = this.#options
+    const connection = new Connection(ws, socket, { sessionId: randomUUID(), outbox: this.#outbox, logger, framesPerSecond, handle: (from, frame) => this.#handle(from, frame) })
+    this.#connections.add(connection)
+    this.#expireAt(connection, Date.now() + HELLO_WITHIN_MS, closeCodes.noHello, 'hello must come within 10 s.')
+    connection.onClose = () => this.#left(connection)
+    ws.once('close', () => this.#connections.delete(connection))
+  }
+
+  /** One timer a connection: first for `hello`, then for its token. */
+  #expireAt(connection: Connection, at: number, closeCode: number, message: string): void {
+    clearTimeout(this.#expiries.get(connection))
+    const timer = setTimeout(() => connection.refuse(closeCode, { code: 'unauthenticated', message }), Math.min(Math.max(0, at - Date.now()), TIMER_MS_MAX))
+    this.#expiries.set(connection, timer)
+  }
+
+  #left(connection: Connection): void {
+    clearTimeout(this.#expiries.get(connection))
+    this.#expiries.delete(connection)
+    if (connection.userId === '') return
+    void this.#cursors.flushOf(connection)
+    this.hub.leave(connection)
+    this.presence.disconnected(connection)
+  }
+
+  #closeDevice(userId: string, deviceId: string): void {
+    for (const connection of this.hub.users.get(userId)?.connections ?? []) {
+      if (connection.deviceId === deviceId) connection.refuse(closeCodes.deviceRevoked, { code: 'unauthenticated', message: 'This device was revoked.' })
+    }
+  }
+
+  /** Spread over the interval, so that not all are pinged at once. */
+  #heartbeatTurn = 0
+  #heartbeat(): void {
+    this.#heartbeatTurn = (this.#heartbeatTurn + 1) % 10
+    let index = 0
+    for (const connection of this.#connections) if (index++ % 10 === this.#heartbeatTurn) connection.heartbeat()
+  }
+
+  #repush(): void {
+    for (const connection of this.#connections) {
+      if (!connection.unacked) continue
+      const { events, heads } = connection.unacked.takeDue()
+      for (const due of events.values()) connection.send(eventsFrame(due, connection.resume, true))
+      for (const conversationId of heads.keys()) {
+        const audience = this.hub.audienceOf(conversationId)
+        if (audience) connection.send(headFrame(conversationId, audience.head, connection.resume))
+      }
+    }
+  }
+
+  // --- frames ---
+
+  #handle(connection: Connection, frame: ClientFrame): Promise<object | undefined> | object | undefined {
+    if (frame.type === 'hello') return this.#hello(connection, frame)
+    const greeting = this.#greetings.get(connection)
+    if (greeting) return greeting.then(() => this.#handle(connection, frame))
+    if (connection.userId === '') throw new Refusal('unauthenticated', 'hello must come first.')
+    switch (frame.type) {
+      case 'message.send': return this.#send(connection, frame)
+      case 'message.edit': return this.#change(connection, frame.conversationId, { type: 'EditMessage', seq: frame.seq, content: frame.content })
+      case 'message.recall': return this.#change(connection, frame.conversationId, { type: 'RecallMessage', seq: frame.seq })
+      case 'reaction.add': return this.#change(connection, frame.conversationId, { type: 'AddReaction', seq: frame.seq, emoji: frame.emoji })
+      case 'reaction.remove': return this.#change(connection, frame.conversationId, { type: 'RemoveReaction', seq: frame.seq, emoji: frame.emoji })
+      case 'read': return this.#read(connection, frame)
+      case 'ack': return this.#ack(connection, frame)
+      case 'events.get': return this.#getEvents(connection, frame)
+      case 'typing': return this.#typing.relay(connection, frame.conversationId, frame.on).then(() => undefined)
+      case 'active': return this.#setActive(connection, frame)
+      case 'presence.query': return this.presence.query(connection.userId, frame.userIds).then((items) => ({ items }))
+      case 'presence.subscribe': return this.presence.subscribe(connection, frame.userIds ?? [], frame.contacts ?? false).then((items) => ({ items }))
+      case 'ping': return undefined
+      default: return unreachable(frame)
+    }
+  }
+
+  async #send({ userId, sessionId }: Connection, frame: ClientFrames['message.send']): Promise<object> {
+    const { conversationId, clientMessageId, content, replyToSeq, mentions } = frame
+    const command = { type: 'SendMessage' as const, clientMessageId, content, ...(replyToSeq === undefined ? {} : { replyToSeq }), ...(mentions === undefined ? {} : { mentions }) }
+    const { seq, ordinal, position, sentAt, duplicate } = await this.#options.conversations.send(conversationId, command, { actor: { userId }, correlationId: `${sessionId}:${frame.ref}` })
+    return duplicate ? { conversationId, seq, ordinal, position, sentAt, duplicate } : { conversationId, seq, ordinal, position, sentAt }
+  }
+
+  async #change({ userId, sessionId }: Connection, conversationId: string, command: Parameters<Conversations['execute']>[1]): Promise<object> {
+    const { seq, position, unchanged } = await this.#options.conversations.execute(conversationId, command, { actor: { userId }, correlationId: sessionId })
+    return unchanged ? { seq, position, unchanged } : { seq, position }
+  }
+
+  async #read(connection: Connection, { ref, conversationId, seq }: ClientFrames['read']): Promise<object | undefined> {
+    const { userId, sessionId } = connection
+    if (ref === undefined) {
+      await this.#requireSeq(connection, conversationId, seq)
+      this.#cursors.read(connection, conversationId, seq)
+      return undefined
+    }
+    const { readSeq, position, unchanged, head } = await this.#options.conversations.markRead(conversationId, seq, { actor: { userId }, correlationId: sessionId })
+    return unchanged ? { readSeq, position, unchanged, seq: head } : { readSeq, position }
+  }
+
+  async #ack(connection: Connection, { conversationId, seq }: ClientFrames['ack']): Promise<undefined> {
+    connection.unacked?.acknowledge(conversationId, seq)
+    await this.#requireSeq(connection, conversationId, seq)
+    this.#cursors.delivered(connection, conversationId, seq)
+  }
+
+  async #requireSeq({ userId }: Connection, conversationId: string, seq: number): Promise<void> {
+    const { state } = await this.#options.conversations.open(conversationId, { userId })
+    if (seq > state.head) throw invalidField('seq', `is beyond the head, ${state.head}`)
+  }
+
+  /** The facts are JSON text already: the answer is put together, not encoded anew. */
+  async #getEvents(connection: Connection, { ref, conversationId, after, limit }: ClientFrames['events.get']): Promise<undefined> {
+    const { items, head } = await this.#options.conversations.readEvents(conversationId, { userId: connection.userId }, after ?? -1, limit ?? PAGE_DEFAULT)
+    connection.send(textFrame(`{"type":"ok","ref":${ref},"events":[${items.join(',')}],"head":${head}}`))
+  }
+
+  #setActive(connection: Connection, { conversationId }: ClientFrames['active']): undefined {
+    if (conversationId === null) {
+      connection.activeConversationId = null
+      return
+    }
+    const member = this.hub.users.get(connection.userId)?.conversations.get(conversationId)
+    if (!member) throw notFound()
+    connection.activeConversationId = conversationId
+    if (this.hub.isLarge(member.audience)) this.hub.announceHead(connection, member.audience)
+  }
+
+  // --- hello ---
+
+  /** Frames that come while a hello is still being answered wait for it. */
+  readonly #greetings = new Map<Connection, Promise<void>>()
+
+  #hello(connection: Connection, frame: ClientFrames['hello']): Promise<undefined> {
+    if (connection.userId !== '' || this.#greetings.has(connection)) throw new Refusal('invalid_request', 'hello was said already on this connection.')
+    const greeting = this.#greet(connection, frame).finally(() => this.#greetings.delete(connection))
+    this.#greetings.set(connection, greeting.catch(() => {}))
+    return greeting.then(() => undefined)
+  }
+
+  async #greet(connection: Connection, frame: ClientFrames['hello']): Promise<void> {
+    const identity = await this.#authenticate(connection, frame)
+    if (!identity) return
+    const { userId, issuedAt } = identity
+    const deviceId = deviceOf(identity, frame.deviceId)
+    if (await this.#options.authenticator.isRevoked(userId, deviceId, issuedAt)) {
+      return connection.refuse(closeCodes.deviceRevoked, { ref: frame.ref, code: 'unauthenticated', message: 'This device was revoked: take a new token.' })
+    }
+    if (frame.deviceId !== undefined || identity.deviceId !== null) await this.#seeDevice(connection, userId, deviceId)
+    const position = frame.position !== undefined && (await this.#resume.isKnown(frame.position)) ? frame.position : undefined
+    Object.assign(connection, { userId, deviceId })
+    try {
+      await this.#welcome(connection, frame, position)
+    } catch (error) {
+      // Nothing of it has happened: hello may be said again.
+      this.hub.leave(connection)
+      connection.userId = ''
+      throw error
+    }
+    if (connection.isOpen) this.#expireAt(connection, identity.expiresAt, closeCodes.tokenExpired, 'The token has expired: connect again with a new one.')
+  }
+
+  async #authenticate(connection: Connection, frame: ClientFrames['hello']): Promise<Extract<Identity, { kind: 'user' }> | undefined> {
+    try {
+      const identity = await this.#options.authenticator.authenticate(frame.token)
+      if (identity.kind === 'user') return identity
+      connection.refuse(closeCodes.tokenRefused, { ref: frame.ref, code: 'unauthenticated', message: "A WebSocket takes a user's token, not an app's secret." })
+    } catch (error) {
+      if (!(error instanceof Refusal) || error.code !== 'unauthenticated') throw error
+      const closeCode = isExpired(frame.token) ? closeCodes.tokenExpired : closeCodes.tokenRefused
+      connection.refuse(closeCode, { ref: frame.ref, code: 'unauthenticated', message: error.message })
+    }
+    return undefined
+  }
+
+  /** Attaches to the live feed and holds it back, answers, sends what was missed, lets go. */
+  async #welcome(connection: Connection, { ref, position: asked, acks }: ClientFrames['hello'], position: Position | undefined): Promise<void> {
+    connection.hold()
+    const user = await this.hub.enter(connection)
+    const missed = position === undefined ? undefined : await this.#resume.find(user, position, connection.attached)
+    if (!connection.isOpen) return this.hub.leave(connection)
+    if (acks) connection.unacked = new UnackedEvents()
+    this.presence.connected(connection)
+    this.#makeRoom(connection)
+    const { sessionId, userId, deviceId, attached } = connection
+    connection.resume = missed && position !== undefined ? position : attached.position
+    connection.sendJson({ type: 'ok', ref, sessionId, userId, deviceId, position: connection.resume, recovered: asked === undefined || missed !== undefined, heartbeatMs: HEARTBEAT_MS })
+    // Frames of the client are taken from here on; what was missed goes out beside their answers.
+    if (missed && position !== undefined) void this.#sendMissed(connection, user, missed, position)
+    else connection.release()
+  }
+
+  async #sendMissed(connection: Connection, user: LocalUser, missed: Missed, position: Position): Promise<void> {
+    try {
+      await this.#resume.send(connection, user, missed, position, connection.attached)
+      connection.release()
+    } catch (error) {
+      this.#options.logger.warn({ err: error, sessionId: connection.sessionId }, 'a resume broke off')
+      connection.refuse(closeCodes.tooSlow, { code: 'unavailable', message: 'What was missed can not be read now: connect again.' })
+    }
+  }
+
+  /** A device that names itself is remembered, once. */
+  async #seeDevice(connection: Connection, userId: string, deviceId: string): Promise<void> {
+    const { state } = await this.#options.users.load(userId)
+    if (!state.devices.has(deviceId)) await this.#options.users.execute(userId, { type: 'SeeDevice', deviceId }, { actor: { userId }, correlationId: connection.sessionId })
+  }
+
+  /** One connection a device, and a bounded number a user: the older ones make room. */
+  #makeRoom(connection: Connection): void {
+    const others = [...(this.hub.users.get(connection.userId)?.connections ?? [])].filter((other) => other !== connection)
+    const sameDevice = others.filter((other) => other.deviceId === connection.deviceId)
+    const rest = others.filter((other) => other.deviceId !== connection.deviceId)
+    const surplus = rest.slice(0, Math.max(0, rest.length + 1 - CONNECTIONS_PER_USER_MAX))
+    for (const old of [...sameDevice, ...surplus]) old.refuse(closeCodes.replaced, { code: 'invalid_request', message: 'A newer connection has taken the place of this one.' })
+  }
+}
+
+function deviceOf(identity: Extract<Identity, { kind: 'user' }>, asked: string | undefined): string {
+  if (asked !== undefined && identity.deviceId !== null && asked !== identity.deviceId) throw invalidField('deviceId', "does not agree with the token's")
+  return asked ?? identity.deviceId ?? `d-${randomUUID()}`
+}
+
+/** Whether a refused token has merely run out: then a new one helps. */
+function isExpired(token: string): boolean {
+  try {
+    const { exp } = JSON.parse(Buffer.from(token.split('.')[1] ?? '', 'base64url').toString()) as { exp?: unknown }
+    return typeof exp === 'number' && exp * 1_000 <= Date.now()
+  } catch {
+    return false
+  }
+}
+
+function isOriginAllowed(request: IncomingMessage, allowed: readonly string[]): boolean {
+  const { origin } = request.headers
+  return origin === undefined || allowed.includes('*') || allowed.includes(origin) || isSameHost(origin, request.headers.host)
+}
+
+function isSameHost(origin: string, host: string | undefined): boolean {
+  return URL.canParse(origin) && new URL(origin).host === host
+}
+
+function refuseUpgrade(socket: Duplex, status: number, reason: string, code: string, detail: string): void {
+  const body = JSON.stringify({ type: `/docs/errors#${code}`, title: reason, status, code, detail, temporary: status === 503 })
+  const retry = status === 503 ? 'Retry-After: 1\r\n' : ''
+  socket.end(`HTTP/1.1 ${status} ${reason}\r\nConnection: close\r\n${retry}Content-Type: application/problem+json\r\nContent-Length: ${Buffer.byteLength(body)}\r\n\r\n${body}`)
+}

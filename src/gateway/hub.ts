@@ -1,0 +1,467 @@
+import { setTimeout as delay } from 'node:timers/promises'
+import { encodeEvent } from '../domain/client-event.js'
+import type { ConversationState } from '../domain/conversation/state.js'
+import { unavailable } from '../domain/errors.js'
+import type { EventStore, Position, RecordedEvent } from '../domain/event-store.js'
+import { type ConversationEvent, type ReceiptEvent, type UserEvent, factOf } from '../domain/events.js'
+import { CONVERSATION_PREFIX, RECEIPTS_PREFIX, USER_PREFIX, idOfStream } from '../domain/ids.js'
+import type { Logger } from '../domain/logger.js'
+import type { MembershipOfUser, ReadModels } from '../projections/read-models.js'
+import { Audience, type LocalMember, type LocalUser } from './audience.js'
+import type { Connection } from './connection.js'
+import { Delivering } from './deliver.js'
+import { jsonFrame } from './frames.js'
+import { UnreadPushes } from './unread-pushes.js'
+
+/** Processed facts kept so that a user's rows from the tables can be brought up to the feed. */
+const RECENT_EVENTS_MAX = 20_000
+const LOAD_ATTEMPTS_MAX = 5
+
+export interface HubOptions {
+  store: EventStore
+  readModels: ReadModels
+  logger: Logger
+  fanoutOnWriteMembersMax: number
+  /** The folded state of a conversation. */
+  loadState: (conversationId: string) => Promise<ConversationState>
+}
+
+/**
+ * Follows the log and hands every fact to the local members of its conversation. A membership change is a fact of the
+ * same stream, so the audience of a fact is the fold up to it. Everything here happens in the order of the log.
+ */
+export class Hub {
+  readonly users = new Map<string, LocalUser>()
+  readonly #audiences = new Map<string, Audience>()
+  readonly #loading = new Map<string, Promise<LocalUser>>()
+  readonly #store: EventStore
+  readonly #readModels: ReadModels
+  readonly #logger: Logger
+  readonly #delivering: Delivering
+  readonly #unread: UnreadPushes
+  readonly #receiptAudienceMax: number
+  readonly #loadState: (conversationId: string) => Promise<ConversationState>
+  readonly #learned = new Map<string, ConversationState>()
+  #recent: RecordedEvent[] = []
+  /** Everything after this is in `#recent`. */
+  #recentSince: Position = ''
+  #position: Position = ''
+  readonly #stopping = new AbortController()
+  #following: Promise<void> = Promise.resolve()
+  #waiters: { position: Position; resolve: () => void }[] = []
+  /** A user said something of itself: presence and device revocation listen. */
+  onUserEvent: (userId: string, event: UserEvent, at: number) => void = () => {}
+  /** Every fact, for those who keep folded states current. */
+  onEvents: (events: readonly RecordedEvent[]) => void = () => {}
+
+  constructor({ store, readModels, logger, fanoutOnWriteMembersMax, loadState }: HubOptions) {
+    this.#store = store
+    this.#readModels = readModels
+    this.#logger = logger
+    this.#delivering = new Delivering({ largeAbove: fanoutOnWriteMembersMax })
+    this.#unread = new UnreadPushes({ largeAbove: fanoutOnWriteMembersMax })
+    this.#receiptAudienceMax = fanoutOnWriteMembersMax
+    this.#loadState = loadState
+  }
+
+  /** Where the feed is: everything up to here has been handed on. */
+  get position(): Position {
+    return this.#position
+  }
+
+  /** Begins to follow the log from its present end. @throws {StoreUnavailable} */
+  async start(): Promise<void> {
+    this.#position = await this.#store.head()
+    this.#recentSince = this.#position
+    this.#following = this.#follow(this.#stopping.signal)
+  }
+
+  async stop(): Promise<void> {
+    this.#stopping.abort()
+    await this.#following
+    this.#delivering.stop()
+    this.#unread.stop()
+  }
+
+  // --- who is here ---
+
+  /** The user with its conversations as of the feed's position; loaded once for all its connections. @throws {Refusal} unavailable */
+  async enter(connection: Connection): Promise<LocalUser> {
+    const { userId } = connection
+    const known = this.users.get(userId)
+    if (known) {
+      known.connections.add(connection)
+      connection.attached = { position: this.#position, merging: this.#delivering.mergingNow() }
+      return known
+    }
+    let loading = this.#loading.get(userId)
+    if (!loading) {
+      loading = this.#loadUser(userId).finally(() => this.#loading.delete(userId))
+      this.#loading.set(userId, loading)
+    }
+    await loading
+    // By now it is registered, or has left again with another connection: then it is loaded anew.
+    return this.enter(connection)
+  }
+
+  leave(connection: Connection): void {
+    const user = this.users.get(connection.userId)
+    if (!user?.connections.delete(connection) || user.connections.size > 0) return
+    this.users.delete(user.userId)
+    for (const member of user.conversations.values()) this.#dropFromAudience(member)
+  }
+
+  audienceOf(conversationId: string): Audience | undefined {
+    return this.#audiences.get(conversationId)
+  }
+
+  /** Tells a device that has just become active how far a large conversation is. */
+  announceHead(connection: Connection, audience: Audience): void {
+    this.#delivering.announceHead(connection, audience, this.#position)
+  }
+
+  isLarge(audience: Audience): boolean {
+    return this.#delivering.isLarge(audience)
+  }
+
+  /** Resolves when the feed has reached a position. */
+  reached(position: Position): Promise<void> {
+    if (this.#position >= position) return Promise.resolve()
+    return new Promise((resolve) => this.#waiters.push({ position, resolve }))
+  }
+
+  #register(user: LocalUser): void {
+    this.users.set(user.userId, user)
+    for (const member of user.conversations.values()) member.audience.members.set(user.userId, member)
+  }
+
+  #dropFromAudience({ user, audience }: LocalMember): void {
+    audience.members.delete(user.userId)
+    if (audience.members.size > 0) return
+    this.#delivering.forget(audience)
+    this.#audiences.delete(audience.conversationId)
+  }
+
+  /**
+   * Rows from the tables as of T, and what the feed has brought since T: in one turn, so that nothing falls between.
+   * Where the tables are ahead of the feed, it waits for the feed; where they are too far behind, for them.
+   */
+  async #loadUser(userId: string): Promise<LocalUser> {
+    for (let attempt = 0; attempt < LOAD_ATTEMPTS_MAX; attempt += 1) {
+      const rows = await this.#readModels.memberships.ofUser(userId)
+      await this.reached(rows.position)
+      const since = rows.position < this.#recentSince ? undefined : this.#recentAfter(rows.position)
+      if (since === undefined || since.some((event) => isJoinOf(event, userId))) {
+        await this.#readModels.waitFor(this.#position)
+        continue
+      }
+      const user = this.#userOf(userId, rows)
+      for (const event of since) this.#bringUpToDate(user, event)
+      for (const member of user.conversations.values()) this.#unread.countQuietly(member)
+      this.#register(user)
+      return user
+    }
+    throw unavailable('The read models are too far behind: connect again in a moment.')
+  }
+
+  #userOf(userId: string, rows: MembershipOfUser): LocalUser {
+    const user: LocalUser = { userId, connections: new Set(), conversations: new Map(), totalUnread: 0 }
+    for (const row of rows.conversations) {
+      const audience = this.#audienceFrom(row)
+      const member: LocalMember = {
+        user, audience, joinedSeq: row.joinedSeq, joinedPosition: row.joinedPosition, readOrdinal: row.readOrdinal,
+        mentionOrdinals: row.mentionOrdinals, muted: row.muted, pushedUnread: 0, pushedMentions: 0,
+      }
+      user.conversations.set(row.conversationId, member)
+    }
+    return user
+  }
+
+  #audienceFrom(known: ConstructorParameters<typeof Audience>[0]): Audience {
+    let audience = this.#audiences.get(known.conversationId)
+    if (!audience) {
+      audience = new Audience(known)
+      this.#audiences.set(known.conversationId, audience)
+    }
+    return audience
+  }
+
+  /** What the feed has brought after a position. */
+  #recentAfter(position: Position): RecordedEvent[] {
+    let from = this.#recent.length
+    while (from > 0 && (this.#recent[from - 1]?.position ?? '') > position) from -= 1
+    return this.#recent.slice(from)
+  }
+
+  /** Folds a fact that the feed has passed already into a user that was not here then. */
+  #bringUpToDate(user: LocalUser, event: RecordedEvent): void {
+    if (!event.stream.startsWith(CONVERSATION_PREFIX)) return this.#foldCursorOrMarks(event, user)
+    const fact = factOf<ConversationEvent>(event)
+    const conversationId = idOfStream(event.stream)
+    const member = user.conversations.get(conversationId)
+    if (!member) return
+    // The audience may be new here and learns from the same facts; where others were here before, it knows them.
+    advance(member.audience, event)
+    if (fact.type === 'MessageSent') countMessage(member, fact.data.ordinal, fact.data.mentions, fact.metadata.actor.userId)
+    else if ((fact.type === 'MemberLeft' || fact.type === 'MemberRemoved') && fact.data.userId === user.userId) this.#removeMember(user, conversationId)
+  }
+
+  // --- the feed ---
+
+  async #follow(signal: AbortSignal): Promise<void> {
+    const filter = { prefixes: [CONVERSATION_PREFIX, RECEIPTS_PREFIX, USER_PREFIX] }
+    while (!signal.aborted) {
+      try {
+        for await (const item of this.#store.subscribeToAll(this.#position, filter, signal)) {
+          if (item.kind !== 'events') this.#moveTo(item.position)
+          else {
+            await this.#learn(item.events)
+            this.#take(item.events)
+          }
+        }
+      } catch (error) {
+        this.#logger.error({ err: error }, 'the live feed broke; it goes on from its last position')
+        await delay(200 + Math.random() * 300, undefined, { signal }).catch(() => {})
+      }
+    }
+  }
+
+  /** Where a local user joins a conversation that nobody here was in, its state says how large it is and where unread starts. */
+  async #learn(events: readonly RecordedEvent[]): Promise<void> {
+    this.#learned.clear()
+    for (;;) {
+      const unknown = events.filter((event) => event.type === 'MemberJoined' && this.#localJoins(event).length > 0 && !this.#isKnown(idOfStream(event.stream)))
+      if (unknown.length === 0) return
+      await Promise.all(unknown.map(async ({ stream }) => { this.#learned.set(idOfStream(stream), await this.#loadState(idOfStream(stream))) }))
+    }
+  }
+
+  #isKnown(conversationId: string): boolean {
+    return this.#audiences.has(conversationId) || this.#learned.has(conversationId)
+  }
+
+  #take(events: readonly RecordedEvent[]): void {
+    const last = events.at(-1)
+    if (!last) return
+    this.onEvents(events)
+    this.#deliverAll(events)
+    this.#remember(events)
+    this.#moveTo(last.position)
+  }
+
+  #moveTo(position: Position): void {
+    if (position > this.#position) this.#position = position
+    if (this.#waiters.length === 0) return
+    const ready = this.#waiters.filter((waiter) => waiter.position <= this.#position)
+    this.#waiters = this.#waiters.filter((waiter) => waiter.position > this.#position)
+    for (const { resolve } of ready) resolve()
+  }
+
+  #remember(events: readonly RecordedEvent[]): void {
+    for (const event of events) this.#recent.push(event)
+    if (this.#recent.length < RECENT_EVENTS_MAX * 2) return
+    const dropped = this.#recent.length - RECENT_EVENTS_MAX
+    this.#recentSince = this.#recent[dropped - 1]?.position ?? this.#recentSince
+    this.#recent = this.#recent.slice(dropped)
+  }
+
+  /**
+   * Facts of one conversation that came together leave in one frame. A membership change of somebody who is here
+   * splits the run, so that each frame goes to just those who were members at all of its facts.
+   */
+  #deliverAll(events: readonly RecordedEvent[]): void {
+    const runs = new Map<string, RecordedEvent[]>()
+    for (const event of events) {
+      if (!event.stream.startsWith(CONVERSATION_PREFIX)) {
+        this.#takeOther(event)
+        continue
+      }
+      const conversationId = idOfStream(event.stream)
+      const audience = this.#audiences.get(conversationId)
+      const joins = this.#localJoins(event)
+      if (!audience && joins.length === 0) continue
+      const run = runs.get(conversationId)
+      if (joins.length > 0) {
+        // Those who were here before get what came before; the new ones begin with this fact.
+        this.#endRun(runs, conversationId)
+        for (const user of joins) this.#addMember(user, event, conversationId)
+        runs.set(conversationId, [event])
+      } else if (run) run.push(event)
+      else runs.set(conversationId, [event])
+      this.#foldLive(conversationId, event)
+      if (this.#localLeaver(event, conversationId)) {
+        this.#endRun(runs, conversationId)
+        this.#removeLeaver(event, conversationId)
+      }
+    }
+    this.#endAllRuns(runs, events)
+  }
+
+  /** Sends one run early: the others of the batch are behind it, so a device may resume only from before the batch. */
+  #endRun(runs: Map<string, RecordedEvent[]>, conversationId: string): void {
+    const run = runs.get(conversationId)
+    runs.delete(conversationId)
+    if (run) this.#sendRun(conversationId, run, this.#position)
+    const audience = this.#audiences.get(conversationId)
+    if (audience) this.#delivering.flush(audience, this.#position)
+  }
+
+  /** In the order of their first facts; each may be resumed from up to where the next one begins. */
+  #endAllRuns(runs: Map<string, RecordedEvent[]>, events: readonly RecordedEvent[]): void {
+    const ordered = [...runs]
+    const last = events.at(-1)?.position ?? this.#position
+    if (ordered.length === 1 && ordered[0]) return this.#sendRun(ordered[0][0], ordered[0][1], last)
+    let at = 0
+    for (const [index, [conversationId, run]] of ordered.entries()) {
+      const next = ordered[index + 1]?.[1][0]
+      if (next) while (events[at] !== next) at += 1
+      const resume = next ? (events[at - 1]?.position ?? this.#position) : last
+      this.#sendRun(conversationId, run, resume)
+    }
+  }
+
+  #sendRun(conversationId: string, run: readonly RecordedEvent[], resume: Position): void {
+    const audience = this.#audiences.get(conversationId)
+    const first = run[0]
+    if (!audience || !first) return
+    const encoded = run.map((event) => encodeEvent(event, audience.head))
+    this.#delivering.send(audience, { events: encoded, firstSeq: first.revision, lastSeq: first.revision + run.length - 1, resume, floor: this.#position, subjects: subjectsOf(run) })
+    this.#unread.changed(audience)
+  }
+
+  #foldLive(conversationId: string, event: RecordedEvent): void {
+    const audience = this.#audiences.get(conversationId)
+    if (!audience) return
+    advance(audience, event)
+    if (event.type !== 'MessageSent') return
+    const { data, metadata } = factOf<Extract<ConversationEvent, { type: 'MessageSent' }>>(event)
+    audience.countMessages(1, metadata.at)
+    const sender = audience.members.get(metadata.actor.userId ?? '')
+    if (sender) countMessage(sender, data.ordinal, undefined, sender.user.userId)
+    for (const userId of data.mentions ?? []) {
+      const mentioned = audience.members.get(userId)
+      if (mentioned) countMessage(mentioned, data.ordinal, data.mentions, metadata.actor.userId)
+    }
+  }
+
+  // --- members ---
+
+  /** Local users that this fact makes members. */
+  #localJoins(event: RecordedEvent): LocalUser[] {
+    if (event.type !== 'ConversationCreated' && event.type !== 'MemberJoined') return []
+    const fact = factOf<ConversationEvent>(event)
+    const joined = fact.type === 'ConversationCreated' ? fact.data.members : fact.type === 'MemberJoined' ? [fact.data] : []
+    return joined.flatMap(({ userId }) => this.users.get(userId) ?? [])
+  }
+
+  #addMember(user: LocalUser, event: RecordedEvent, conversationId: string): void {
+    const audience = this.#audiences.get(conversationId) ?? this.#audienceFrom(this.#knownOf(event, conversationId))
+    const member: LocalMember = {
+      user, audience, joinedSeq: event.revision, joinedPosition: event.position, readOrdinal: audience.lastOrdinal,
+      mentionOrdinals: [], muted: user.conversations.get(conversationId)?.muted ?? false, pushedUnread: 0, pushedMentions: 0,
+    }
+    user.conversations.set(conversationId, member)
+    if (this.users.get(user.userId) === user) audience.members.set(user.userId, member)
+  }
+
+  /** What is known of a conversation whose first local member joins by this very fact. */
+  #knownOf(event: RecordedEvent, conversationId: string): ConstructorParameters<typeof Audience>[0] {
+    const known = { conversationId, head: event.revision, lastPosition: event.position }
+    const fact = factOf<ConversationEvent>(event)
+    if (fact.type === 'ConversationCreated') return { ...known, type: fact.data.type, lastOrdinal: 0, memberCount: fact.data.members.length }
+    const state = this.#learned.get(conversationId)
+    const lastOrdinal = (fact.type === 'MemberJoined' && state?.members.get(fact.data.userId)?.joinedOrdinal) || 0
+    return { ...known, type: 'group', lastOrdinal, memberCount: state?.members.size ?? 1 }
+  }
+
+  #localLeaver(event: RecordedEvent, conversationId: string): boolean {
+    if (event.type !== 'MemberLeft' && event.type !== 'MemberRemoved') return false
+    return this.#audiences.get(conversationId)?.members.has((event.data as { userId: string }).userId) ?? false
+  }
+
+  #removeLeaver(event: RecordedEvent, conversationId: string): void {
+    const user = this.users.get((event.data as { userId: string }).userId)
+    if (user) this.#removeMember(user, conversationId)
+  }
+
+  #removeMember(user: LocalUser, conversationId: string): void {
+    const member = user.conversations.get(conversationId)
+    if (!member) return
+    user.conversations.delete(conversationId)
+    if (!member.muted) user.totalUnread -= member.pushedUnread
+    this.#dropFromAudience(member)
+  }
+
+  // --- cursors and marks ---
+
+  #takeOther(event: RecordedEvent): void {
+    if (event.stream.startsWith(RECEIPTS_PREFIX)) return this.#takeReceipt(event)
+    const fact = factOf<UserEvent>(event)
+    const userId = idOfStream(event.stream)
+    const user = this.users.get(userId)
+    if (user) this.#foldCursorOrMarks(event, user)
+    this.onUserEvent(userId, fact, fact.metadata.at)
+  }
+
+  #takeReceipt(event: RecordedEvent): void {
+    const audience = this.#audiences.get(idOfStream(event.stream))
+    if (!audience) return
+    const { type, data } = factOf<ReceiptEvent>(event)
+    const user = this.users.get(data.userId)
+    if (user) this.#foldCursorOrMarks(event, user)
+    if (audience.memberCount > this.#receiptAudienceMax) return
+    const moved = type === 'ReadUpTo' ? { readSeq: data.seq } : { deliveredSeq: data.seq }
+    const frame = jsonFrame({ type: 'receipt', conversationId: audience.conversationId, userId: data.userId, ...moved })
+    for (const member of audience.members.values()) for (const connection of member.user.connections) connection.send(frame)
+  }
+
+  #foldCursorOrMarks(event: RecordedEvent, user: LocalUser): void {
+    const fact = factOf<ReceiptEvent | UserEvent>(event)
+    if (fact.type === 'ReadUpTo' && fact.data.userId === user.userId) {
+      const member = user.conversations.get(idOfStream(event.stream))
+      if (!member || fact.data.ordinal <= member.readOrdinal) return
+      read(member, fact.data.ordinal)
+      this.#unread.changed(member.audience)
+    } else if (fact.type === 'InboxMarked' && fact.data.muted !== undefined && idOfStream(event.stream) === user.userId) {
+      const member = user.conversations.get(fact.data.conversationId)
+      if (member) this.#unread.mute(member, fact.data.muted)
+    }
+  }
+}
+
+function isJoinOf(event: RecordedEvent, userId: string): boolean {
+  if (event.type !== 'ConversationCreated' && event.type !== 'MemberJoined') return false
+  const fact = factOf<ConversationEvent>(event)
+  if (fact.type === 'MemberJoined') return fact.data.userId === userId
+  return fact.type === 'ConversationCreated' && fact.data.members.some((member) => member.userId === userId)
+}
+
+/** Whose own membership these facts change: they get them as they are, wherever they look. Joining begins a run, leaving ends one. */
+function subjectsOf(run: readonly RecordedEvent[]): { joined: readonly string[]; left: string | undefined } {
+  const [first, last] = [run[0], run.at(-1)]
+  const left = last?.type === 'MemberLeft' || last?.type === 'MemberRemoved' ? (last.data as { userId: string }).userId : undefined
+  return { joined: first?.type === 'MemberJoined' ? [(first.data as { userId: string }).userId] : [], left }
+}
+
+/** The audience's knowledge moves with each fact, once. */
+function advance(audience: Audience, event: RecordedEvent): void {
+  if (event.position <= audience.lastPosition) return
+  audience.head = event.revision
+  audience.lastPosition = event.position
+  const fact = factOf<ConversationEvent>(event)
+  if (fact.type === 'MessageSent') audience.lastOrdinal = fact.data.ordinal
+  else if (fact.type === 'MemberJoined') audience.memberCount += 1
+  else if (fact.type === 'MemberLeft' || fact.type === 'MemberRemoved') audience.memberCount -= 1
+}
+
+/** A send reads up to itself; a mention waits until it is read. */
+function countMessage(member: LocalMember, ordinal: number, mentions: readonly string[] | undefined, senderId: string | undefined): void {
+  const { userId } = member.user
+  if (senderId === userId) read(member, ordinal)
+  else if (mentions?.includes(userId)) member.mentionOrdinals.push(ordinal)
+}
+
+function read(member: LocalMember, ordinal: number): void {
+  member.readOrdinal = Math.max(member.readOrdinal, ordinal)
+  if (member.mentionOrdinals.length > 0) member.mentionOrdinals = member.mentionOrdinals.filter((mention) => mention > member.readOrdinal)
+}

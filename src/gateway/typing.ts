@@ -1,0 +1,59 @@
+import type { Conversations } from '../domain/conversations.js'
+import type { Users } from '../domain/users.js'
+import type { Audience } from './audience.js'
+import type { Connection } from './connection.js'
+import { jsonFrame } from './frames.js'
+import type { Hub } from './hub.js'
+
+const RELAY_EVERY_MS = 1_000
+const REMEMBERED_MAX = 100_000
+
+/** Who is typing: relayed, never stored. `on: true` at most once a second per user and conversation, `on: false` always. */
+export class Typing {
+  readonly #hub: Hub
+  readonly #users: Users
+  readonly #conversations: Conversations
+  readonly #relayedAt = new Map<string, number>()
+
+  constructor({ hub, users, conversations }: { hub: Hub; users: Users; conversations: Conversations }) {
+    this.#hub = hub
+    this.#users = users
+    this.#conversations = conversations
+  }
+
+  /** @throws {Refusal} not_found to who is no member */
+  async relay(connection: Connection, conversationId: string, on: boolean): Promise<void> {
+    const { state } = await this.#conversations.open(conversationId, { userId: connection.userId })
+    if (on && !this.#isDue(`${connection.userId} ${conversationId}`)) return
+    if (state.type === 'direct') {
+      const other = state.members.findKey((_, userId) => userId !== connection.userId)
+      if (other !== undefined && (await this.#users.isBlockBetween(connection.userId, other))) return
+    }
+    const audience = this.#hub.audienceOf(conversationId)
+    if (audience) this.#send(audience, connection.userId, on)
+  }
+
+  #isDue(key: string): boolean {
+    const now = performance.now()
+    if (now - (this.#relayedAt.get(key) ?? -Infinity) < RELAY_EVERY_MS) return false
+    this.#relayedAt.delete(key)
+    this.#relayedAt.set(key, now)
+    for (const [oldest, at] of this.#relayedAt) {
+      if (this.#relayedAt.size <= REMEMBERED_MAX && now - at < RELAY_EVERY_MS * 10) break
+      this.#relayedAt.delete(oldest)
+    }
+    return true
+  }
+
+  /** In a large conversation only those who look at it are told. */
+  #send(audience: Audience, userId: string, on: boolean): void {
+    const { conversationId } = audience
+    const frame = jsonFrame({ type: 'typing', conversationId, userId, on })
+    const isLarge = this.#hub.isLarge(audience)
+    for (const { user } of audience.members.values()) {
+      if (user.userId === userId) continue
+      for (const connection of user.connections) if (!isLarge || connection.activeConversationId === conversationId) connection.send(frame)
+    }
+  }
+}
+
