@@ -34,6 +34,9 @@ export interface App {
   stop(): Promise<void>
 }
 
+/** The log. @throws {StoreUnavailable} */
+export const openEventStore = (connectionString: string, logger: Logger): Promise<EventStore> => PostgresEventStore.open({ connectionString, logger })
+
 /** Opens log and read models, and serves. @throws when one of them can not be opened or the address is taken */
 export async function startApp(options: AppOptions): Promise<App> {
   const { config, connectionString, logger } = options
@@ -42,7 +45,7 @@ export async function startApp(options: AppOptions): Promise<App> {
     for (const step of stopping.splice(0).reverse()) await step()
   }
   try {
-    const store = await PostgresEventStore.open({ connectionString, logger })
+    const store = await openEventStore(connectionString, logger)
     stopping.push(() => store.close())
     const readModels = await ReadModels.open({
       connectionString, store, logger, fanoutOnWriteMax: config.fanoutOnWriteMembersMax, project: config.roles.has('projections'),

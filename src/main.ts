@@ -1,20 +1,26 @@
 #!/usr/bin/env node
-/** The commands: serve, replay, openapi. */
+/** The commands. */
 import { writeFile } from 'node:fs/promises'
 import { parseArgs } from 'node:util'
-import { type Logger as PinoLogger, pino } from 'pino'
 import { createOpenApiDocument } from './api/api.js'
-import { type App, startApp } from './app.js'
-import { type Config, loadConfig, refuseWhatIsNotBuilt } from './config.js'
-import { DataDirInUse, acquireDataDirLock } from './data-dir-lock.js'
-import { replay } from './replay.js'
-import { EmbeddedPostgres } from './postgres/embedded-postgres.js'
-import { type Secrets, loadSecrets } from './secrets.js'
+import { issueToken } from './auth/tokens.js'
+import { auditLog } from './commands/audit.js'
+import { chat } from './commands/chat.js'
+import { besideServer } from './commands/database.js'
+import { replay } from './commands/replay.js'
+import { serve } from './commands/serve.js'
+import { loadConfig } from './config.js'
+import { loadSecrets } from './secrets.js'
 import { StartError } from './start-error.js'
 
 const usage = `convolog serve                          the server (settings: see README.md)
+convolog token USER                     prints a token for a user, valid for a day
+convolog chat ME OTHER [--url URL]      a direct conversation in the terminal, to try a server with
 convolog replay [--projection NAME]     builds the read models anew from the log, beside those that are served
-convolog openapi FILE                   writes the OpenAPI document`
+convolog audit                          checks the hash chain of every stream of the log
+convolog openapi [FILE]                 writes the OpenAPI document`
+
+const TOKEN_TTL_SECONDS = 86_400
 
 try {
   await run(process.argv.slice(2))
@@ -24,96 +30,52 @@ try {
 }
 
 async function run(args: readonly string[]): Promise<void> {
-  const { command, values } = parse(args)
+  const { command, named, options } = parse(args)
   switch (command) {
     case 'serve': return serve(loadConfig())
+    case 'token': return printToken(required(named[0], 'USER'))
+    case 'chat': return talk(required(named[0], 'ME'), required(named[1], 'OTHER'), options.url)
     case 'replay': {
       const config = loadConfig()
-      return besideServer(config, (connectionString, logger) => replay(config, connectionString, logger, values.projection))
+      return besideServer(config, (connectionString, logger) => replay(config, connectionString, logger, options.projection))
     }
-    case 'openapi': return writeFile(values.file ?? 'openapi/openapi.json', `${JSON.stringify(await createOpenApiDocument(), null, 2)}\n`)
+    case 'audit': return besideServer(loadConfig(), auditLog)
+    case 'openapi': return writeFile(named[0] ?? 'openapi/openapi.json', `${JSON.stringify(await createOpenApiDocument(), null, 2)}\n`)
     case 'help': return console.log(usage)
     default: throw new StartError(`There is no command ${command}; there are:\n${usage}`)
   }
 }
 
-function parse(args: readonly string[]): { command: string; values: { projection?: string; file?: string } } {
+interface Command {
+  command: string
+  named: readonly string[]
+  options: { projection?: string | undefined; url?: string | undefined }
+}
+
+function parse(args: readonly string[]): Command {
   try {
-    const { positionals, values } = parseArgs({ args: [...args], allowPositionals: true, options: { projection: { type: 'string' }, help: { type: 'boolean' } } })
-    const [command = 'serve', file] = positionals
-    return { command: values.help ? 'help' : command, values: { ...(values.projection === undefined ? {} : { projection: values.projection }), ...(file === undefined ? {} : { file }) } }
+    const known = { projection: { type: 'string' }, url: { type: 'string' }, help: { type: 'boolean' } } as const
+    const { positionals, values } = parseArgs({ args: [...args], allowPositionals: true, options: known })
+    const [command = 'serve', ...named] = positionals
+    return { command: values.help ? 'help' : command, named, options: values }
   } catch (error) {
     throw new StartError(`${error instanceof Error ? error.message : String(error)}\n${usage}`)
   }
 }
 
-async function serve(config: Config): Promise<void> {
-  await withDatabase(config, async (connectionString, logger, exited) => {
-    const secrets = await loadSecrets(config)
-    const app = await startApp({ config, secrets, connectionString, logger })
-    sayHello(app, secrets, config)
-    const reason = await Promise.race([untilSignal(), exited])
-    if (reason) logger.fatal({ err: reason }, 'The server can not go on')
-    process.exitCode = reason ? 1 : 0
-    await app.stop()
-  })
+function required(value: string | undefined, name: string): string {
+  if (value === undefined) throw new StartError(`${name} is missing:\n${usage}`)
+  return value
 }
 
-type Work = (connectionString: string, logger: PinoLogger, exited: Promise<Error | undefined>) => Promise<void>
-
-const never = new Promise<undefined>(() => {})
-
-/** Runs with the database of DATABASE_URL, or with a Postgres of its own in DATA_DIR, alone on that directory. */
-async function withDatabase(config: Config, work: Work): Promise<void> {
-  refuseWhatIsNotBuilt(config)
-  const logger = pino({ level: config.logLevel })
-  for (const warning of config.warnings) logger.warn(warning)
-  const lock = await acquireDataDirLock(config.dataDir)
-  try {
-    if (config.databaseUrl) return await work(config.databaseUrl, logger, never)
-    const postgres = await EmbeddedPostgres.start({ dataDir: config.dataDir, logger })
-    try {
-      await work(postgres.connectionString, logger, postgres.exited)
-    } finally {
-      await postgres.stop()
-    }
-  } finally {
-    await lock.release()
-  }
+async function printToken(userId: string): Promise<void> {
+  const { jwtSecret } = await loadSecrets(loadConfig())
+  console.log((await issueToken(jwtSecret, { userId, ttlSeconds: TOKEN_TTL_SECONDS })).token)
 }
 
-/** The same beside a server that runs: on the Postgres that it has started. */
-async function besideServer(config: Config, work: Work): Promise<void> {
-  try {
-    await withDatabase(config, work)
-  } catch (error) {
-    if (!(error instanceof DataDirInUse)) throw error
-    const running = config.databaseUrl ? undefined : await EmbeddedPostgres.attach(config.dataDir)
-    try {
-      await work(running?.connectionString ?? config.databaseUrl ?? '', pino({ level: config.logLevel }), never)
-    } finally {
-      await running?.detach()
-    }
-  }
-}
-
-/** For people: where it is, how to get a token, and a thing to try. */
-function sayHello({ url }: App, { keptIn }: Secrets, { logLevel }: Config): void {
-  if (logLevel === 'silent') return
-  const secret = keptIn ? `$(node -p 'require("${keptIn.startsWith('/') ? keptIn : `./${keptIn.replace(/^\.\//, '')}`}").appSecret')` : '<a secret of APP_KEYS>'
-  console.log(`
-Convolog listens on ${url}   (start page ${url}/, reference ${url}/docs)
-${keptIn ? `The app's secret and the JWT secret are in ${keptIn}` : 'The secrets are those of the environment'}
-
-Get a token for a user, and open a conversation with it:
-
-  TOKEN=$(curl -s ${url}/v1/tokens -H "Authorization: Bearer ${secret}" -H 'Content-Type: application/json' -d '{"userId":"alice"}' | node -p 'JSON.parse(require("fs").readFileSync(0)).token')
-  curl -s ${url}/v1/conversations -H "Authorization: Bearer $TOKEN" -H 'Content-Type: application/json' -d '{"type":"direct","memberIds":["bob"]}'
-`)
-}
-
-function untilSignal(): Promise<undefined> {
-  return new Promise((resolve) => {
-    for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, () => resolve(undefined))
-  })
+async function talk(userId: string, otherUserId: string, asked: string | undefined): Promise<void> {
+  const config = loadConfig()
+  const { appKeys } = await loadSecrets(config)
+  const url = asked ?? `http://${config.host}:${config.port}`
+  await chat({ url, appSecret: appKeys[0]?.secret ?? '', userId, otherUserId, input: process.stdin, print: (line) => console.log(line) })
 }

@@ -77,6 +77,7 @@ function complete(document: JsonMap): JsonMap {
     ...(document['components'] as JsonMap),
     schemas: { ...sorted(components), Problem: lift(Problem as unknown as Json, {}, true) },
     parameters: { OnBehalfOf: onBehalfOf, IdempotencyKey: idempotencyKey },
+    examples: Object.fromEntries((Object.keys(refusals) as RefusalCode[]).map((code) => [code, { value: problemExample(code) }])),
   }
   return document
 }
@@ -113,7 +114,7 @@ function problemResponses(codes: readonly RefusalCode[]): Operation['responses']
     const { status, title } = refusals[code]
     const response = (responses[status] ??= { description: '', content: { [PROBLEM_TYPE]: { schema: { $ref: '#/components/schemas/Problem' }, examples: {} } } })
     response.description = [response.description, `\`${code}\`: ${title}`].filter(Boolean).join(' · ')
-    response.content![PROBLEM_TYPE]!.examples![code] = { value: problemExample(code) }
+    response.content![PROBLEM_TYPE]!.examples![code] = { $ref: `#/components/examples/${code}` }
   }
   return responses
 }
@@ -135,12 +136,19 @@ function lift(value: Json, components: JsonMap, isInside = false): Json {
       if (documentedFormats[inner] !== undefined) copy[key] = documentedFormats[inner]
     } else copy[key] = key === 'example' || key === 'examples' ? inner : lift(inner, components)
   }
+  if ('discriminator' in value) copy['discriminator'] = discriminatorOf(value['discriminator'] as JsonMap, value['oneOf'] as JsonMap[])
   const { title } = value
   if (isInside || typeof title !== 'string' || !isSchema(value)) return copy
   const known = components[title]
   if (known !== undefined && JSON.stringify(known) !== JSON.stringify(copy)) throw new Error(`two schemas have the title ${title}`)
   components[title] = copy
   return { $ref: `#/components/schemas/${title}` }
+}
+
+/** Which value of the property means which component. */
+function discriminatorOf({ propertyName }: JsonMap, variants: readonly JsonMap[]): JsonMap {
+  const valueOf = ({ properties }: JsonMap) => ((properties as JsonMap)[propertyName as string] as JsonMap)['const'] as string
+  return { propertyName: propertyName!, mapping: Object.fromEntries(variants.map((variant) => [valueOf(variant), `#/components/schemas/${variant['title'] as string}`])) }
 }
 
 const isSchema = (value: JsonMap) => 'type' in value || 'oneOf' in value

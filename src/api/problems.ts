@@ -59,8 +59,10 @@ function refusalOfError(error: unknown): Refusal {
 export function notFoundHandler(app: FastifyInstance): (request: FastifyRequest, reply: FastifyReply) => FastifyReply {
   const paths = new Map<string, { pattern: RegExp; methods: Set<string> }>()
   app.addHook('onRoute', ({ url, method }) => {
+    // What answers the preflights of browsers, on every path.
+    if (url === '*') return
     let path = paths.get(url)
-    if (!path) paths.set(url, (path = { pattern: new RegExp(`^${url.replace(/:[A-Za-z]+/g, '[^/]+')}$`), methods: new Set(['OPTIONS']) }))
+    if (!path) paths.set(url, (path = { pattern: new RegExp(`^${url.replaceAll('.', '\\.').replace(/:[A-Za-z]+/g, '[^/]+')}$`), methods: new Set(['OPTIONS']) }))
     for (const one of [method].flat()) path.methods.add(one)
   })
   return (request, reply) => {

@@ -20,15 +20,15 @@ export function openReaders(connectionString: string, log: Logger, connectionsMa
 }
 
 /** Connections that project into `schema`. Their commits need no disk: a crash loses rows and checkpoint together. */
-export function openWriters(connectionString: string, log: Logger, schema: string): Database {
+export function openWriters(connectionString: string, log: Logger, schema: string, onLost?: (error: Error) => void): Database {
   return open(connectionString, log, 2, [
     `search_path=${schema}`, 'synchronous_commit=off', 'jit=off',
     // Every statement of a projection finds its rows by key, however young the tables' statistics are.
     'enable_seqscan=off', 'enable_hashjoin=off', 'enable_mergejoin=off',
-  ])
+  ], onLost)
 }
 
-function open(connectionString: string, log: Logger, max: number, settings: readonly string[]): Database {
+function open(connectionString: string, log: Logger, max: number, settings: readonly string[], onLost?: (error: Error) => void): Database {
   const pool = new pg.Pool({
     connectionString, max,
     options: settings.map((setting) => `-c ${setting}`).join(' '),
@@ -38,9 +38,8 @@ function open(connectionString: string, log: Logger, max: number, settings: read
     types: { getTypeParser: parserOf },
   })
   // Without listeners the loss of a connection would end the process; who uses it hears of it by its query.
-  const onLost = (error: Error) => log.warn({ err: error.message }, 'read models: a connection to Postgres was lost')
-  pool.on('error', onLost)
-  pool.on('connect', (client) => client.on('error', () => undefined))
+  pool.on('error', (error) => log.warn({ reason: error.message }, 'read models: an idle connection to Postgres was lost'))
+  pool.on('connect', (client) => client.on('error', (error) => onLost?.(error)))
   return new Kysely<unknown>({ dialect: new PostgresDialect({ pool }) })
 }
 

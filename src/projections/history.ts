@@ -235,7 +235,7 @@ export async function listMessages(db: Database, conversationId: string, options
 
 /** One message, or undefined where `seq` is none. */
 export async function findMessage(db: Database, conversationId: string, seq: number, recalled: ReadonlySet<number>): Promise<Message | undefined> {
-  const { rows } = await sql<MessageRow>`SELECT * FROM messages WHERE conversation_id = ${conversationId} AND seq = ${seq}::integer`.execute(db)
+  const { rows } = await sql<MessageRow>`SELECT * FROM messages WHERE conversation_id = ${conversationId} AND seq = ${seq}::bigint`.execute(db)
   return (await toMessages(db, conversationId, rows, recalled))[0]
 }
 

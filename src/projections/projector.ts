@@ -79,9 +79,10 @@ export class Projector {
 
   async #run(): Promise<void> {
     while (!this.#stopped) {
-      const db = openWriters(this.#options.connectionString, this.#options.logger, READ_SCHEMA)
+      const lost = new AbortController()
+      const db = openWriters(this.#options.connectionString, this.#options.logger, READ_SCHEMA, (error) => lost.abort(error))
       try {
-        await db.connection().execute((connection) => this.#session(connection))
+        await db.connection().execute((connection) => this.#session(connection, lost.signal))
       } catch (error) {
         if (!this.#stopped) await this.#recover(error)
       } finally {
@@ -110,13 +111,16 @@ export class Projector {
   }
 
   /** On one connection: it holds the leadership, so that whoever loses it can write nothing more. */
-  async #session(db: Database): Promise<void> {
+  async #session(db: Database, lost: AbortSignal): Promise<void> {
     const { applied, projections, store, onDoubt } = this.#options
     if (!(await this.#becomeLeader(db))) return
     await migrate(db, projections, store)
     onDoubt()
     applied.isOwn = true
-    while (!this.#stopped) await this.#followCurrent(db)
+    while (!this.#stopped) {
+      await this.#followCurrent(db, lost)
+      lost.throwIfAborted()
+    }
   }
 
   async #becomeLeader(db: Database): Promise<boolean> {
@@ -137,7 +141,7 @@ export class Projector {
   }
 
   /** Projects what has the shape of this program; the rest is rebuilt beside it, and then taken in. */
-  async #followCurrent(db: Database): Promise<void> {
+  async #followCurrent(db: Database, lost: AbortSignal): Promise<void> {
     const { projections, applied } = this.#options
     const checkpoints = await loadCheckpoints(db)
     const position = furthest(projections.filter((p) => isCurrent(p, checkpoints.get(p.name))).map((p) => checkpoints.get(p.name)!))
@@ -148,7 +152,7 @@ export class Projector {
     if (live.length === 0) return rebuilt
     applied.set(position)
     this.#works('projecting')
-    await this.#follow(db, live.map((p) => checkpoints.get(p.name)!), position, reload.signal)
+    await this.#follow(db, live.map((p) => checkpoints.get(p.name)!), position, AbortSignal.any([reload.signal, lost]))
   }
 
   /** Never rejects: what failed is tried again. One at a time. */
@@ -175,10 +179,10 @@ export class Projector {
     }
   }
 
-  async #follow(db: Database, live: readonly Checkpoint[], from: Position, reload: AbortSignal): Promise<void> {
+  async #follow(db: Database, live: readonly Checkpoint[], from: Position, until: AbortSignal): Promise<void> {
     const { store, projections, applied } = this.#options
     const ending = new AbortController()
-    const signal = AbortSignal.any([this.#stopping.signal, reload, ending.signal])
+    const signal = AbortSignal.any([this.#stopping.signal, until, ending.signal])
     const buildings = live.map(({ projection, settings }) => ({ projection: projections.find(({ name }) => name === projection)!, settings }))
     const intake = new Intake((after) => new Batch(buildings, after), from, signal)
     applied.onWaiting = () => intake.bell.ring()

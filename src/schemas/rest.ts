@@ -1,9 +1,12 @@
 /** What REST alone has: parameters and answers. A schema with a title is a component of the OpenAPI document. */
-import { type Static, type TObject, type TSchema, Type } from 'typebox'
+import { type Static, type TSchema, Type } from 'typebox'
 import { ConversationId, Content, Custom, DeviceId, Emoji, JoinPolicy, PAGE_DEFAULT, PAGE_MAX, Role, Seq, UserId, closedObject } from './common.js'
 
 /** `null` where it is not set. */
 export const nullable = <Schema extends TSchema>(schema: Schema) => Type.Unsafe<Static<Schema> | null>({ ...schema, type: [(schema as { type?: string }).type, 'null'] })
+
+/** As `nullable`, and usually null. */
+const unset = <Schema extends TSchema>(schema: Schema) => Type.Unsafe<Static<Schema> | null>({ ...nullable(schema), examples: [null] })
 
 const Count = Type.Integer({ minimum: 0, examples: [3] })
 const Time = Type.String({ format: 'date-time', description: 'ISO 8601, UTC, milliseconds', examples: ['2026-05-04T09:30:00.125Z'] })
@@ -54,7 +57,7 @@ export const EventsQuery = closedObject({
 
 const pageOf = (item: TSchema, more: Record<string, TSchema> = {}) => Type.Object({
   items: Type.Array(item),
-  nextCursor: nullable(Type.String({ description: 'Give it as `cursor` for the next page; null at the end' })),
+  nextCursor: unset(Type.String({ description: 'Give it as `cursor` for the next page; null at the end' })),
   ...more,
 })
 
@@ -89,7 +92,7 @@ const Reaction = Type.Object({ emoji: Text('The emoji', '👍'), count: Type.Int
 export const Message = Type.Object({
   conversationId: ConversationId, seq: Seq, ordinal: Type.Integer({ minimum: 1, examples: [9] }), senderId: UserId, clientMessageId: Text("The sender's own id", '3f1c-1'),
   content: Type.Unsafe<Static<typeof Content> | null>({ anyOf: [Content, { type: 'null' }], description: 'Null when recalled' }),
-  replyToSeq: nullable(Seq), mentions: Type.Array(UserId, { examples: [['bob']] }), sentAt: Time, editedAt: nullable(Time), recalledAt: nullable(Time), recalledBy: nullable(UserId),
+  replyToSeq: unset(Seq), mentions: Type.Array(UserId, { examples: [['bob']] }), sentAt: Time, editedAt: unset(Time), recalledAt: unset(Time), recalledBy: unset(UserId),
   reactions: Type.Array(Reaction), pinned: Type.Boolean({ examples: [false] }),
 }, { title: 'Message' })
 export const MessageList = Type.Object({ items: Type.Array(Message, { description: 'Ascending by seq' }), head: Seq })
@@ -107,7 +110,7 @@ export const ReceiptPage = pageOf(Receipt)
 
 const LastMessage = Type.Object({ seq: Seq, senderId: UserId, sentAt: Time, preview: nullable(Text('At most 200 characters; null when recalled', 'Hello')) })
 const InboxLine = Type.Object({
-  conversationId: ConversationId, type: ConversationType, name: nullable(Text('Name', 'Crew')), otherUserId: nullable(UserId), memberCount: Count, head: Seq,
+  conversationId: ConversationId, type: ConversationType, name: nullable(Text('Name', 'Crew')), otherUserId: unset(UserId), memberCount: Count, head: Seq,
   lastMessage: nullable(LastMessage), lastActivityAt: Time, unread: Count, mentions: Count, readSeq: nullable(Seq),
   pinned: Type.Boolean({ examples: [false] }), muted: Type.Boolean({ examples: [false] }), hidden: Type.Boolean({ examples: [false] }),
 }, { title: 'InboxLine' })
@@ -118,7 +121,7 @@ export const UnreadCounts = Type.Object({
 }, { title: 'UnreadCounts' })
 
 const Online = Type.Boolean({ examples: [true] })
-const LastSeen = nullable(Time)
+const LastSeen = unset(Time)
 export const PresenceList = Type.Object({ items: Type.Array(Type.Object({ userId: UserId, online: Online, lastSeenAt: LastSeen }, { title: 'Presence' })) })
 export const DevicePage = pageOf(Type.Object({ deviceId: DeviceId, online: Online, lastSeenAt: LastSeen }, { title: 'Device' }))
 export const UserPage = pageOf(Type.Object({ userId: UserId }))
@@ -133,5 +136,3 @@ export const Problem = Type.Object({
   temporary: Type.Boolean({ description: 'Send the very same thing again later' }),
   errors: Type.Optional(Type.Array(Type.Object({ field: Type.String(), message: Type.String() }))),
 }, { title: 'Problem' })
-
-export type ObjectSchema = TObject

@@ -27,7 +27,8 @@ export class InMemoryLog {
     // Kept as text and parsed anew, as from a disk: nobody shares objects with the log.
     const kept = recorded.map((event) => fromDisk(event, JSON.stringify(event.metadata)))
     this.events.push(...kept)
-    this.streams.set(stream, [...stored, ...kept])
+    stored.push(...kept)
+    this.streams.set(stream, stored)
     for (const wake of this.#waiting) wake()
     return { outcome: 'appended', events: recorded }
   }
@@ -110,12 +111,10 @@ export class InMemoryEventStore implements EventStore {
     this.reads += 1
     const waited = this.beforeRead(stream)
     if (waited instanceof Promise) await waited
-    const events = (this.log.streams.get(stream) ?? []).map(forReader)
-    if (direction === 'forwards') return events.slice(from ?? 0, (from ?? 0) + limit)
-    return events
-      .slice(0, (from ?? events.length) + 1)
-      .reverse()
-      .slice(0, limit)
+    const events = this.log.streams.get(stream) ?? []
+    if (direction === 'forwards') return events.slice(from ?? 0, (from ?? 0) + limit).map(forReader)
+    const end = Math.min((from ?? events.length) + 1, events.length)
+    return events.slice(Math.max(0, end - limit), end).reverse().map(forReader)
   }
 
   async readAll(afterPosition: Position | undefined, { prefixes = [], limit }: Filter & { limit: number }): Promise<{ events: RecordedEvent[]; position: Position }> {

@@ -85,8 +85,10 @@ function readRoutes(app: Api, parts: RouteParts): void {
     const { conversationId, seq } = request.params
     const who = reader(request)
     await shown(parts, request.query.minPosition)
-    const { state } = await conversations.open(conversationId, who)
-    const message = await readModels.history.find(conversationId, seq, recentlyRecalled(state))
+    const { state, position } = await conversations.open(conversationId, who)
+    const find = () => readModels.history.find(conversationId, seq, recentlyRecalled(state))
+    // What the table does not have yet may be on its way: of a message that was acknowledged it is never said that it is not there.
+    const message = seq <= state.head ? ((await find()) ?? (await readModels.waitFor(position).then(find))) : undefined
     if (!message) throw notFound('message')
     return message
   })

@@ -1,0 +1,154 @@
+/** Child processes: started on the server's core, measured, and always ended. */
+import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
+import { once } from 'node:events'
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { availableParallelism, tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { createInterface } from 'node:readline'
+
+const START_MS_MAX = 60_000
+const STOP_MS_MAX = 20_000
+const TICKS_PER_SECOND = 100
+
+/** What is measured runs on the first core, what makes the load on the second; undefined where that can't be had. */
+const cores = findCores()
+const running = new Set<ChildProcess>()
+const folders = new Set<string>()
+
+process.on('exit', () => {
+  for (const child of running) child.kill('SIGKILL')
+  for (const folder of folders) rmSync(folder, { recursive: true, force: true })
+})
+for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => process.exit(1))
+
+export const pinning = cores ? `server and Postgres on core ${cores[0]}, generator on core ${cores[1]}` : 'not pinned: there is one core, or no taskset'
+
+/** This process is the generator. */
+export function pinGenerator(): void {
+  if (cores) spawnSync('taskset', ['-acp', cores[1], String(process.pid)])
+}
+
+export function temporaryFolder(): string {
+  const folder = mkdtempSync(join(tmpdir(), 'convolog-bench-'))
+  folders.add(folder)
+  return folder
+}
+
+export function removeFolder(folder: string): void {
+  rmSync(folder, { recursive: true, force: true, maxRetries: 5, retryDelay: 100 })
+  folders.delete(folder)
+}
+
+/** A Node program on the server's core. */
+export class Program {
+  readonly #child: ChildProcess
+  readonly #lines: string[] = []
+  #onLine: () => void = () => {}
+
+  constructor(args: readonly string[], env: Record<string, string> = {}) {
+    const profile = process.env['BENCH_PROFILE']
+    const command = [process.execPath, ...(profile ? ['--cpu-prof', `--cpu-prof-dir=${profile}`] : []), ...args]
+    const [first = '', ...rest] = cores ? ['taskset', '-c', cores[0], ...command] : command
+    this.#child = spawn(first, rest, { env: { ...process.env, ...env }, stdio: ['ignore', 'pipe', 'inherit'] })
+    running.add(this.#child)
+    this.#child.once('exit', () => {
+      running.delete(this.#child)
+      this.#onLine()
+    })
+    createInterface({ input: this.#child.stdout! }).on('line', (line) => {
+      this.#lines.push(line)
+      this.#onLine()
+    })
+  }
+
+  get lines(): readonly string[] {
+    return this.#lines
+  }
+
+  /** What the first line that fits says. */
+  async says(pattern: RegExp, waitMs = START_MS_MAX): Promise<RegExpExecArray> {
+    const giveUpAt = Date.now() + waitMs
+    for (;;) {
+      for (const line of this.#lines) {
+        const found = pattern.exec(line)
+        if (found) return found
+      }
+      if (this.#child.exitCode !== null || Date.now() > giveUpAt) throw new Error(`${this.#child.spawnargs.join(' ')} did not say ${String(pattern)}`)
+      await new Promise<void>((resolve) => {
+        const timer = setTimeout(resolve, 1_000)
+        this.#onLine = () => {
+          clearTimeout(timer)
+          resolve()
+        }
+      })
+    }
+  }
+
+  async result<Result>(waitMs?: number): Promise<Result> {
+    const [, json = ''] = await this.says(/^result (.*)$/, waitMs)
+    return JSON.parse(json) as Result
+  }
+
+  async exited(): Promise<void> {
+    if (this.#child.exitCode === null && this.#child.signalCode === null) await once(this.#child, 'exit')
+    if (this.#child.exitCode !== 0) throw new Error(`${this.#child.spawnargs.join(' ')} ended with ${this.#child.exitCode ?? this.#child.signalCode}`)
+  }
+
+  async stop(): Promise<void> {
+    if (!running.has(this.#child)) return
+    const timer = setTimeout(() => this.#child.kill('SIGKILL'), STOP_MS_MAX)
+    this.#child.kill('SIGTERM')
+    if (running.has(this.#child)) await once(this.#child, 'exit')
+    clearTimeout(timer)
+  }
+
+  /** CPU time so far, of the program, of its children (Postgres) and of this process, in ms. */
+  cpu(): Cpu {
+    const pid = this.#child.pid ?? 0
+    return { at: performance.now(), program: cpuMs(pid), children: sum(descendants(pid).map(cpuMs)), generator: cpuMs(process.pid) }
+  }
+}
+
+export interface Cpu {
+  at: number
+  program: number
+  children: number
+  generator: number
+}
+
+/** Shares of a core since `before`, for people. */
+export function cpuShares(before: Cpu, after: Cpu): string {
+  const percent = (key: 'program' | 'children' | 'generator') => `${Math.round(((after[key] - before[key]) / (after.at - before.at)) * 100)} %`
+  return `of a core: server ${percent('program')}, Postgres ${percent('children')}, generator ${percent('generator')}`
+}
+
+const sum = (values: readonly number[]) => values.reduce((total, value) => total + value, 0)
+
+function cpuMs(pid: number): number {
+  const fields = read(`/proc/${pid}/stat`).replace(/^.*\) /, '').split(' ')
+  return ((Number(fields[11] ?? 0) + Number(fields[12] ?? 0)) * 1_000) / TICKS_PER_SECOND
+}
+
+function descendants(pid: number): number[] {
+  const children = read(`/proc/${pid}/task/${pid}/children`).trim().split(' ').filter(Boolean).map(Number)
+  return children.flatMap((child) => [child, ...descendants(child)])
+}
+
+function read(path: string): string {
+  try {
+    return readFileSync(path, 'utf8')
+  } catch {
+    return ''
+  }
+}
+
+function findCores(): readonly [string, string] | undefined {
+  if (availableParallelism() < 2) return undefined
+  const { stdout, status } = spawnSync('taskset', ['-cp', String(process.pid)], { encoding: 'utf8' })
+  if (status !== 0) return undefined
+  const list = (stdout.split(': ')[1] ?? '').trim().split(',').flatMap((part) => {
+    const [from = '', to = from] = part.split('-')
+    return Array.from({ length: Number(to) - Number(from) + 1 }, (_, i) => String(Number(from) + i))
+  })
+  return list[0] !== undefined && list[1] !== undefined ? [list[0], list[1]] : undefined
+}

@@ -1,0 +1,237 @@
+import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
+import { ReadModels } from '../../src/projections/read-models.js'
+import { type TestPostgres, startTestPostgres } from '../support/postgres.js'
+import { type ReadSide, dumpTables, execute, openReadSide, silent } from '../support/read-side.js'
+
+let postgres: TestPostgres
+let side: ReadSide
+let others: ReadModels[] = []
+beforeAll(async () => { postgres = await startTestPostgres() })
+afterAll(() => postgres.stop())
+afterEach(async () => {
+  for (const other of others) await other.close()
+  others = []
+  await side.close()
+})
+
+async function open(options: Parameters<typeof openReadSide>[1] = {}): Promise<ReadSide> {
+  side = await openReadSide(postgres, options)
+  return side
+}
+
+/** The read models as another process opens them. */
+async function openOther(options: { project?: boolean; fanoutOnWriteMax?: number } = {}): Promise<ReadModels> {
+  const other = await ReadModels.open({ connectionString: side.connectionString, store: side.store, logger: silent, fanoutOnWriteMax: 500, project: false, ...options })
+  others.push(other)
+  return other
+}
+
+/** Some of everything. */
+async function write(count: number, prefix = 'g'): Promise<void> {
+  const { log } = side
+  for (let i = 0; i < count; i += 1) {
+    const id = `${prefix}${i}`
+    await log.created(id, ['alice', 'bob', 'carol'])
+    for (let n = 0; n < 5; n += 1) await log.sent(id, n % 2 === 0 ? 'alice' : 'bob', `message ${n}`, { mentions: ['carol'] })
+    await log.did(id, 'alice', { type: 'ReactionAdded', data: { messageSeq: 1, emoji: '👍' } }, { type: 'MessageRecalled', data: { messageSeq: 2 } })
+    await log.read(id, 'carol', 3, 3)
+    await log.marked('carol', id, { pinned: i % 2 === 0 })
+    await log.left(id, 'bob')
+  }
+}
+
+/** Waits for something that no promise tells of. */
+async function until(condition: () => boolean | Promise<boolean>): Promise<void> {
+  await expect.poll(condition, { interval: 10, timeout: 20_000 }).toBe(true)
+}
+
+describe('waiting', () => {
+  test('ends when the tables are at the position', async () => {
+    await open()
+    await side.log.created('g', ['alice', 'bob'])
+    await side.readModels.waitFor(side.log.position)
+    expect(side.readModels.position >= side.log.position).toBe(true)
+    expect((await side.readModels.members.list('g', { limit: 5 })).items).toHaveLength(2)
+  })
+
+  test('ends with unavailable when they do not get there', async () => {
+    await open()
+    await expect(side.readModels.waitFor('9'.repeat(30), 50)).rejects.toMatchObject({ code: 'unavailable' })
+  })
+
+  test('works where another process projects', async () => {
+    await open()
+    const other = await openOther()
+    const waiting = other.waitFor('0'.repeat(15) + '1', 10_000)
+    await side.log.created('g', ['alice', 'bob'])
+    await waiting
+    await other.waitFor(side.log.position)
+    expect((await other.members.list('g', { limit: 5 })).items).toHaveLength(2)
+    expect(other.status()).toBeUndefined()
+  })
+})
+
+describe('one process projects', () => {
+  test('and another takes over when it goes', async () => {
+    await open()
+    const standby = await openOther({ project: true })
+    await until(() => standby.status()?.state === 'standby')
+    await until(() => side.readModels.status()?.state === 'projecting')
+    await side.readModels.close()
+    await side.log.created('g', ['alice', 'bob'])
+    await standby.waitFor(side.log.position, 10_000)
+    expect(standby.status()).toMatchObject({ state: 'projecting', error: null })
+  })
+
+  test('and goes on where it was when its connections are killed', async () => {
+    await open()
+    await write(3)
+    await side.settled()
+    for (let i = 0; i < 5; i += 1) {
+      const writing = write(4, `h${i}-`)
+      await execute(side.connectionString, `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()
+        AND EXISTS (SELECT FROM pg_locks l WHERE l.pid = pg_stat_activity.pid AND l.locktype = 'advisory')`)
+      await writing
+    }
+    await side.settled()
+    const live = await dumpTables(side.connectionString)
+    await side.readModels.replay()
+    await side.settled()
+    expect(await dumpTables(side.connectionString)).toEqual(live)
+  })
+
+  test('and says so when an event cannot be projected', async () => {
+    await open()
+    await side.log.created('g', ['alice', 'bob'])
+    await side.settled()
+    const errors: string[] = []
+    const other = await ReadModels.open({
+      connectionString: side.connectionString, store: side.store, fanoutOnWriteMax: 500, project: true,
+      logger: { ...silent, error: (details) => errors.push(String((details as { err: unknown }).err)) },
+    })
+    others.push(other)
+    await side.readModels.close()
+    await side.log.self('alice', { type: 'Unheard', data: {} } as never)
+    await until(() => other.status()?.state === 'failing')
+    expect(other.status()?.error).toMatch(/Unheard, user-alice 0/)
+    expect(errors[0]).toMatch(/Unheard/)
+    await expect(other.waitFor(side.log.position, 50)).rejects.toMatchObject({ code: 'unavailable' })
+    expect((await other.members.list('g', { limit: 5 })).items).toHaveLength(2)
+  })
+
+  test('through the loss of the whole server', async () => {
+    await open()
+    await write(2)
+    await side.settled()
+    await postgres.kill()
+    await expect(side.readModels.unreadCounts.list('carol')).rejects.toMatchObject({ code: 'unavailable' })
+    await until(() => side.readModels.status()?.state === 'lost')
+    await postgres.restart()
+    await until(() => side.readModels.status()?.state === 'projecting')
+    await side.log.created('new', ['carol'])
+    await side.readModels.waitFor(side.log.position, 20_000)
+    expect((await side.readModels.unreadCounts.list('carol')).conversations).toHaveLength(2)
+  })
+})
+
+describe('a replay', () => {
+  test('gives the same tables, byte for byte', async () => {
+    await open({ fanoutOnWriteMax: 2 })
+    await write(5)
+    await side.settled()
+    const live = await dumpTables(side.connectionString)
+    const said: string[] = []
+    await side.readModels.replay({ onProgress: ({ state, events }) => said.push(`${state} ${events}`) })
+    expect(await dumpTables(side.connectionString)).toEqual(live)
+    expect(said.at(-1)).toBe('done 55')
+    await side.log.created('later', ['alice'])
+    await side.readModels.waitFor(side.log.position)
+  })
+
+  test('of dropped tables, by a server that starts', async () => {
+    await open()
+    await write(5)
+    await side.settled()
+    const live = await dumpTables(side.connectionString)
+    await side.readModels.close()
+    await execute(side.connectionString, 'DROP SCHEMA read CASCADE')
+    const other = await openOther({ project: true })
+    await other.waitFor(side.log.position, 20_000)
+    await until(() => other.unreadCounts.list('carol').then(() => true, () => false))
+    expect(await dumpTables(side.connectionString)).toEqual(live)
+  })
+
+  test('of tables that are dropped under a running server', async () => {
+    await open()
+    await write(5)
+    await side.settled()
+    const live = await dumpTables(side.connectionString)
+    await execute(side.connectionString, 'DROP SCHEMA read CASCADE')
+    await side.log.created('last', ['alice'])
+    await until(() => side.readModels.members.list('last', { limit: 1 }).then(({ items }) => items.length === 1, () => false))
+    await execute(side.connectionString, "DELETE FROM read.conversations WHERE id = 'last'; DELETE FROM read.members WHERE conversation_id = 'last'")
+    expect((await dumpTables(side.connectionString)).messages).toEqual(live.messages)
+  })
+
+  test('of one projection leaves the others alone', async () => {
+    await open()
+    await write(5)
+    await side.settled()
+    const live = await dumpTables(side.connectionString)
+    for (const projection of ['conversations', 'history', 'inbox', 'unread-counts', 'receipts', 'users']) await side.readModels.replay({ projection })
+    await side.settled()
+    expect(await dumpTables(side.connectionString)).toEqual(live)
+    expect(() => side.readModels.replay({ projection: 'nonsense' })).toThrow(/There is no projection "nonsense"; there are conversations, history/)
+  })
+
+  test('by another process goes beside a server while events keep coming', async () => {
+    await open()
+    await write(20)
+    const other = await openOther()
+    let writing = true
+    const coming = (async () => {
+      for (let i = 0; writing; i += 1) await write(1, `live${i}-`)
+    })()
+    const served: unknown[] = []
+    const reading = (async () => {
+      while (writing) served.push((await side.readModels.inbox.list('alice', { limit: 1 })).items.length)
+    })()
+    for (const projection of ['inbox', undefined, 'history']) await other.replay(projection === undefined ? {} : { projection })
+    writing = false
+    await Promise.all([coming, reading])
+    expect(served.every((length) => length === 1)).toBe(true)
+    await side.settled()
+    const live = await dumpTables(side.connectionString)
+    await other.replay()
+    await side.settled()
+    expect(await dumpTables(side.connectionString)).toEqual(live)
+  })
+
+  test('does not meet another', async () => {
+    await open()
+    await write(20)
+    const results = await Promise.allSettled([side.readModels.replay(), side.readModels.replay()])
+    expect(results.map(({ status }) => status).sort()).toEqual(['fulfilled', 'rejected'])
+    expect(results.find(({ status }) => status === 'rejected')).toMatchObject({ reason: { code: 'unavailable' } })
+  })
+
+  test('is made when a setting changed or the shape is of another version', async () => {
+    await open({ fanoutOnWriteMax: 2 })
+    await write(5)
+    await side.settled()
+    await side.readModels.close()
+    const written = async () => (await dumpTables(side.connectionString)).inbox_conversations!.filter((row) => row.endsWith(',t)')).length
+    expect(await written()).toBe(5)
+    await side.log.created('large', ['a', 'b', 'c'])
+    const other = await openOther({ project: true, fanoutOnWriteMax: 1 })
+    await until(async () => other.status()?.rebuilding.length === 0 && (await written()) === 0)
+    await other.waitFor(side.log.position, 10_000)
+    await other.close()
+    await execute(side.connectionString, "UPDATE read.checkpoints SET version = 99 WHERE projection = 'receipts'; TRUNCATE read.receipts")
+    const reader = await openOther()
+    await expect(reader.members.list('large', { limit: 5 })).rejects.toMatchObject({ code: 'unavailable' })
+    const third = await openOther({ project: true, fanoutOnWriteMax: 1 })
+    await until(() => reader.receipts.list('g0', { limit: 5 }).then(({ items }) => items[0]?.readSeq === 5, () => false))
+    expect(third.status()).toMatchObject({ state: 'projecting' })
+  })
+})
