@@ -1,7 +1,7 @@
 /** The real server on its core, with a data folder of its own. */
 import { createHmac } from 'node:crypto'
 import { fileURLToPath } from 'node:url'
-import { Program, removeFolder, temporaryFolder } from './processes.js'
+import { Program, cpuBetween, removeFolder, temporaryFolder } from './processes.js'
 
 const secret = 'a secret for the bench alone'
 const main = fileURLToPath(new URL('../src/main.js', import.meta.url))
@@ -69,12 +69,16 @@ export class Convolog {
   }
 
   /** Stops the server and builds the read models anew from the log that it leaves. */
-  async replay(): Promise<{ events: number; eventsPerSecond: number }> {
+  async replay(): Promise<Replayed> {
     await this.program.stop()
     const replay = new Program([main, 'replay'], { ...settings, DATA_DIR: this.#dataDir })
-    const [, events = '', eventsPerSecond = ''] = await replay.says(/^(?:100 %, )?([\d,]+) events, ([\d,]+)\/s, done/)
+    const [, first = ''] = await replay.says(/^(?:\d+ %, )?([\d,]+) events/)
+    const before = replay.cpu()
+    const [, last = '', eventsPerSecond = ''] = await replay.says(/^([\d,]+) events, ([\d,]+)\/s, done/)
+    const { program, children } = cpuBetween(before, replay.cpu())
     await replay.exited()
-    return { events: Number(events.replaceAll(',', '')), eventsPerSecond: Number(eventsPerSecond.replaceAll(',', '')) }
+    const events = numberOf(last)
+    return { events, eventsPerSecond: numberOf(eventsPerSecond), cpuMsPerEvent: (program + children) / (events - numberOf(first)) }
   }
 
   async stop(): Promise<void> {
@@ -82,6 +86,15 @@ export class Convolog {
     removeFolder(this.#dataDir)
   }
 }
+
+export interface Replayed {
+  events: number
+  eventsPerSecond: number
+  /** Without what starting takes. */
+  cpuMsPerEvent: number
+}
+
+const numberOf = (text: string) => Number(text.replaceAll(',', ''))
 
 /** Runs `work` on all, so many at once. */
 export async function inParallel<Item, Result>(items: readonly Item[], atOnce: number, work: (item: Item) => Promise<Result>): Promise<Result[]> {

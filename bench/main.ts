@@ -1,9 +1,12 @@
 /** `npm run bench`: all of it; `npm run bench -- a d`: parts. See README.md. */
 import { type Row, printTable } from './figures.js'
+import { benchGroup } from './group.js'
+import { benchLog } from './log.js'
 import { pinGenerator, pinning } from './processes.js'
+import { benchResume } from './resume.js'
 import { benchSend } from './send.js'
 
-const parts: Record<string, () => Promise<Row[]>> = { a: benchSend, c: benchSend }
+const parts: Record<string, () => Promise<Row[]>> = { a: () => benchSend({ replays: false }), b: benchGroup, c: () => benchSend({ replays: true }), d: benchResume, e: benchLog }
 
 const asked = process.argv.slice(2)
 const unknown = asked.filter((name) => !(name in parts))
@@ -13,8 +16,9 @@ if (unknown.length > 0) {
 }
 pinGenerator()
 console.log(`Convolog bench, ${pinning}, Node ${process.versions.node}`)
-const chosen = new Set(Object.entries(parts).filter(([name]) => asked.length === 0 || asked.includes(name)).map(([, part]) => part))
+// (c) begins with (a).
+const chosen = asked.length === 0 ? ['b', 'c', 'd', 'e'] : asked.filter((name) => name !== 'a' || !asked.includes('c')).sort()
 const rows: Row[] = []
-for (const part of chosen) rows.push(...(await part()))
+for (const name of chosen) rows.push(...(await parts[name]!()))
 printTable(rows)
 process.exit(0)

@@ -46,8 +46,8 @@ export class Program {
   #onLine: () => void = () => {}
 
   constructor(args: readonly string[], env: Record<string, string> = {}) {
-    const profile = process.env['BENCH_PROFILE']
-    const command = [process.execPath, ...(profile ? ['--cpu-prof', `--cpu-prof-dir=${profile}`] : []), ...args]
+    const options = (process.env['BENCH_NODE_OPTIONS'] ?? '').split(' ').filter(Boolean)
+    const command = [process.execPath, ...options, ...args]
     const [first = '', ...rest] = cores ? ['taskset', '-c', cores[0], ...command] : command
     this.#child = spawn(first, rest, { env: { ...process.env, ...env }, stdio: ['ignore', 'pipe', 'inherit'] })
     running.add(this.#child)
@@ -104,11 +104,11 @@ export class Program {
 
   /** CPU time so far, of the program, of its children (Postgres) and of this process, in ms. */
   cpu(): Cpu {
-    const pid = this.#child.pid ?? 0
-    return { at: performance.now(), program: cpuMs(pid), children: sum(descendants(pid).map(cpuMs)), generator: cpuMs(process.pid) }
+    return cpuOf(this.#child.pid ?? 0)
   }
 }
 
+/** All in ms. */
 export interface Cpu {
   at: number
   program: number
@@ -116,17 +116,27 @@ export interface Cpu {
   generator: number
 }
 
-/** Shares of a core since `before`, for people. */
-export function cpuShares(before: Cpu, after: Cpu): string {
-  const percent = (key: 'program' | 'children' | 'generator') => `${Math.round(((after[key] - before[key]) / (after.at - before.at)) * 100)} %`
-  return `of a core: server ${percent('program')}, Postgres ${percent('children')}, generator ${percent('generator')}`
+/** CPU time so far. */
+export const cpuOf = (pid: number): Cpu => ({ at: performance.now(), program: cpuMs(pid), children: sum(descendants(pid).map((child) => cpuMs(child, true))), generator: cpuMs(process.pid) })
+
+/** CPU time between two looks. */
+export const cpuBetween = (before: Cpu, after: Cpu): Cpu => ({
+  at: after.at - before.at, program: after.program - before.program, children: after.children - before.children, generator: after.generator - before.generator,
+})
+
+/** As shares of a core, for people: who was busy, and whether somebody else was. */
+export function describeCpu({ at, program, children, generator }: Cpu): string {
+  const [server = 0, postgres = 0, load = 0] = [program, children, generator].map((ms) => Math.round((ms / at) * 100))
+  const others = cores && server + postgres < 85 ? ' (the server did not get its core: others were busy, or it waited)' : ''
+  return `server ${server} %, Postgres ${postgres} % of one core${others}; generator ${load} % of the other`
 }
 
 const sum = (values: readonly number[]) => values.reduce((total, value) => total + value, 0)
 
-function cpuMs(pid: number): number {
+/** `withEnded`: and of the children that have ended, such as connections that were closed. */
+function cpuMs(pid: number, withEnded = false): number {
   const fields = read(`/proc/${pid}/stat`).replace(/^.*\) /, '').split(' ')
-  return ((Number(fields[11] ?? 0) + Number(fields[12] ?? 0)) * 1_000) / TICKS_PER_SECOND
+  return (sum(fields.slice(11, withEnded ? 15 : 13).map(Number)) * 1_000) / TICKS_PER_SECOND
 }
 
 function descendants(pid: number): number[] {

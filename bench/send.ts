@@ -1,10 +1,10 @@
 /** (a) 1:1 messages, and (c) what the read models make of them. */
 import { setTimeout as sleep } from 'node:timers/promises'
-import { Convolog, inParallel } from './convolog.js'
+import { Convolog, type Replayed, inParallel } from './convolog.js'
 import { Device } from './device.js'
-import { Latencies, type Row, milliseconds, percent, rate } from './figures.js'
+import { Latencies, type Row, byCpu, milliseconds, percent, rate } from './figures.js'
 import { kindOf, messagesIn, parseOk, sendFrame } from './frames.js'
-import { type Cpu, Program, cpuShares } from './processes.js'
+import { type Cpu, Program, cpuBetween, describeCpu } from './processes.js'
 import { worker } from './worker.js'
 
 const PAIRS = 200
@@ -14,37 +14,68 @@ const MEASURED_MS = 10_000
 const RAW_MEASURED_MS = 6_000
 const CATCH_UP_MS_MAX = 60_000
 
-export async function benchSend(): Promise<Row[]> {
+/** (a), and from the log that it leaves (c). */
+export async function benchSend({ replays }: { replays: boolean }): Promise<Row[]> {
   const raw = await sendRaw()
-  const rawRows = await new Program([worker('raw-rows')]).result<{ perSecond: number }>()
+  const { load, lag, caughtUpMs, replayed } = await sendReal(replays)
+  console.log(`(a) ${describeCpu(load.cpu)}\n    raw: ${describeCpu(raw.cpu)}`)
+  return [
+    {
+      what: '(a) 1:1 send', figure: rate(load.perSecond, 'messages'), raw: rate(raw.perSecond, 'messages'), ratio: percent(load.perSecond / raw.perSecond),
+      byCpu: byCpu(costOf(load), costOf(raw)), goal: '≥ 40 %',
+    },
+    { what: '    send to ok', figure: String(load.answers), raw: String(raw.answers), goal: 'p99 ≤ 150 ms' },
+    { what: '    send to delivery', figure: String(load.deliveries) },
+    { what: '(c) read models behind', figure: `${lag.middle.toLocaleString('en')} … ${lag.end.toLocaleString('en')} events, ${milliseconds(caughtUpMs)} to catch up`, goal: 'does not grow' },
+    ...(replayed ? await rowsOfReplay(replayed) : []),
+  ]
+}
+
+async function rowsOfReplay({ eventsPerSecond, cpuMsPerEvent }: Replayed): Promise<Row[]> {
+  const raw = await new Program([worker('raw-rows')]).result<{ perSecond: number; cpuMsPerRow: number }>()
+  return [
+    {
+      what: '(c) rebuild', figure: rate(eventsPerSecond, 'events'), raw: rate(raw.perSecond, 'rows'), ratio: percent(eventsPerSecond / raw.perSecond),
+      byCpu: byCpu(cpuMsPerEvent, raw.cpuMsPerRow), goal: '≥ 60,000 events/s',
+    },
+  ]
+}
+
+/** The real thing: sends, waits for the read models, checks, and where asked builds them anew. */
+export async function sendReal(replays: boolean): Promise<Run & { caughtUpMs: number; replayed: Replayed | undefined }> {
   const convolog = await Convolog.start()
   try {
     const pairs = await inParallel(Array.from({ length: PAIRS }, (_, i) => i), 20, (i) => openPair(convolog, i))
-    const { load, cpu, lag } = await run(pairs, convolog.program, MEASURED_MS, convolog)
+    const ran = await run(pairs, convolog.program, MEASURED_MS, convolog)
     const caughtUpMs = await convolog.caughtUp('s0', pairs.map(({ lastPosition }) => lastPosition).sort().at(-1)!, CATCH_UP_MS_MAX)
     await inParallel(pairs, 20, (pair) => pair.check(convolog))
     for (const pair of pairs) pair.close()
+    if (!replays) return { ...ran, caughtUpMs, replayed: undefined }
     const replayed = await convolog.replay()
     const events = pairs.reduce((sum, { sent }) => sum + sent + 1, 0)
     if (replayed.events !== events) throw new Error(`the log has ${events} events, and ${replayed.events} were replayed`)
-    console.log(`(a) ${cpu}\n    raw: ${raw.cpu}; raw latency ${String(raw.load.answers)}`)
-    return [
-      { what: '(a) 1:1 send', figure: rate(load.perSecond, 'messages'), raw: rate(raw.load.perSecond, 'messages'), ratio: percent(load.perSecond / raw.load.perSecond), goal: '≥ 40 %' },
-      { what: '    send to ok', figure: String(load.answers), raw: String(raw.load.answers), goal: 'p99 ≤ 150 ms' },
-      { what: '    send to delivery', figure: String(load.deliveries) },
-      { what: '(c) read models behind', figure: `${lag.middle.toLocaleString('en')} … ${lag.end.toLocaleString('en')} events, ${milliseconds(caughtUpMs)} to catch up`, goal: 'does not grow' },
-      { what: '(c) rebuild', figure: rate(replayed.eventsPerSecond, 'events'), raw: rate(rawRows.perSecond, 'rows'), ratio: percent(replayed.eventsPerSecond / rawRows.perSecond), goal: '≥ 60,000 events/s' },
-    ]
+    return { ...ran, caughtUpMs, replayed }
   } finally {
     await convolog.stop()
   }
 }
 
+interface Run {
+  load: Load
+  /** Of the read models, in positions. */
+  lag: { middle: number; end: number }
+}
+
 interface Load {
   perSecond: number
+  messages: number
+  cpu: Cpu
   answers: Latencies
   deliveries: Latencies
 }
+
+/** CPU time a message, of the server and its Postgres. */
+const costOf = ({ messages, cpu: { program, children } }: Load) => (program + children) / messages
 
 /** One sender with a window of unanswered messages, and whoever gets them. */
 class Pair {
@@ -157,7 +188,7 @@ async function openPair(convolog: Convolog, i: number): Promise<Pair> {
 }
 
 /** The same generator and frames against a server that only inserts and answers. */
-async function sendRaw(): Promise<{ load: Load; cpu: string }> {
+export async function sendRaw(): Promise<Load> {
   const program = new Program([worker('raw-send')])
   const { url } = await program.result<{ url: string }>()
   const pairs = await inParallel(Array.from({ length: PAIRS }, (_, i) => i), 20, async (i) => {
@@ -165,13 +196,13 @@ async function sendRaw(): Promise<{ load: Load; cpu: string }> {
     await device.hello({ token: `s${i}` })
     return new Pair(`d-${String(i).padStart(43, '0')}`, device, undefined)
   })
-  const result = await run(pairs, program, RAW_MEASURED_MS)
+  const { load } = await run(pairs, program, RAW_MEASURED_MS)
   for (const pair of pairs) pair.close()
   await program.stop()
-  return result
+  return load
 }
 
-async function run(pairs: readonly Pair[], program: Program, measuredMs: number, convolog?: Convolog): Promise<{ load: Load; cpu: string; lag: { middle: number; end: number } }> {
+async function run(pairs: readonly Pair[], program: Program, measuredMs: number, convolog?: Convolog): Promise<Run> {
   for (const pair of pairs) pair.start()
   await sleep(WARM_UP_MS)
   const measured = { answers: new Latencies(), deliveries: new Latencies() }
@@ -181,15 +212,15 @@ async function run(pairs: readonly Pair[], program: Program, measuredMs: number,
   await sleep(measuredMs / 2)
   const middle = (await convolog?.lag()) ?? 0
   await sleep(before.at + measuredMs - performance.now())
-  const perSecond = ((answeredBy(pairs) - answeredBefore) / (performance.now() - before.at)) * 1_000
-  const cpu = cpuShares(before, program.cpu())
+  const messages = answeredBy(pairs) - answeredBefore
+  const cpu = cpuBetween(before, program.cpu())
   const end = (await convolog?.lag()) ?? 0
   for (const pair of pairs) {
     pair.measured = undefined
     pair.stop()
   }
   await untilDone(pairs)
-  return { load: { perSecond, ...measured }, cpu, lag: { middle, end } }
+  return { load: { perSecond: (messages / cpu.at) * 1_000, messages, cpu, ...measured }, lag: { middle, end } }
 }
 
 const answeredBy = (pairs: readonly Pair[]) => pairs.reduce((sum, { answered }) => sum + answered, 0)

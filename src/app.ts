@@ -1,17 +1,29 @@
 /** The composition root: the only place that constructs adapters and hands them to those who use them. */
-import type { FastifyInstance } from 'fastify'
+import { randomUUID } from 'node:crypto'
 import { Gauge, Registry, collectDefaultMetrics } from 'prom-client'
 import { createApi } from './api/api.js'
+import type { RequestCounts } from './api/request-counts.js'
 import { createAuthenticator } from './auth/authenticator.js'
 import type { Config } from './config.js'
 import { Conversations } from './domain/conversations.js'
-import type { EventStore, RecordedEvent } from './domain/event-store.js'
-import { CONVERSATION_PREFIX, RECEIPTS_PREFIX, USER_PREFIX, idOfStream } from './domain/ids.js'
+import type { EventStore, Position } from './domain/event-store.js'
 import type { Logger } from './domain/logger.js'
+import { StateFollower, type StateFollowerOptions, followStates } from './domain/state-follower.js'
 import { Users } from './domain/users.js'
 import { PostgresEventStore } from './event-stores/postgres/postgres-event-store.js'
-import { Gateway } from './gateway/gateway.js'
+import { createAsyncApiDocument } from './gateway/asyncapi/document.js'
+import { CONNECTIONS_PER_USER_MAX, Gateway, type GatewayOptions } from './gateway/gateway.js'
+import { LocalOnlineDevices } from './gateway/local-online-devices.js'
+import type { OnlineDevices } from './gateway/online-devices.js'
+import { LivePresence } from './gateway/presence.js'
+import { type Signals, noSignals } from './gateway/signals.js'
+import { TIMES, type Times } from './gateway/times.js'
 import { ReadModels } from './projections/read-models.js'
+import { channelsOf } from './redis/keys.js'
+import { RedisLink } from './redis/link.js'
+import { RedisOnlineDevices } from './redis/online-devices.js'
+import { RedisRequestCounts } from './redis/request-counts.js'
+import { RedisSignals } from './redis/signals.js'
 import type { Secrets } from './secrets.js'
 
 /** Entries (members, recent messages, cursors) of folded states in memory: about 150 bytes each. */
@@ -24,6 +36,8 @@ export interface AppOptions {
   /** Of the Postgres that holds the log and the read models. */
   connectionString: string
   logger: Logger
+  /** Of the gateway, where not the usual ones. */
+  times?: Partial<Times>
 }
 
 /** A running server. */
@@ -59,7 +73,7 @@ export async function startApp(options: AppOptions): Promise<App> {
   }
 }
 
-async function serve({ config, secrets, logger }: AppOptions, store: EventStore, readModels: ReadModels, stopping: (() => Promise<void>)[]): Promise<string> {
+async function serve({ config, secrets, logger, times }: AppOptions, store: EventStore, readModels: ReadModels, stopping: (() => Promise<void>)[]): Promise<string> {
   const users = new Users({ store, snapshots: readModels.snapshots, logger, cacheWeightMax: USERS_WEIGHT_MAX })
   const conversations = new Conversations({
     store, snapshots: readModels.snapshots, history: readModels.history, users, logger, membersMax: config.groupMembersMax, cacheWeightMax: STATES_WEIGHT_MAX,
@@ -68,29 +82,64 @@ async function serve({ config, secrets, logger }: AppOptions, store: EventStore,
     await conversations.close()
     await users.close()
   })
+  const shared = await shareWithOtherNodes(config, logger, times?.presenceGraceMs ?? TIMES.presenceGraceMs, stopping)
   const authenticator = createAuthenticator({ appKeys: secrets.appKeys, jwtSecret: secrets.jwtSecret, jwksUrl: config.jwksUrl, users })
-  const gateway = new Gateway({
-    store, conversations, users, readModels, authenticator, logger,
-    fanoutOnWriteMembersMax: config.fanoutOnWriteMembersMax, framesPerSecond: config.framesPerSecond, allowedOrigins: config.allowedOrigins,
-  })
-  gateway.hub.onEvents = (events) => followAll(events, conversations, users)
-  const metrics = metricsOf(gateway, readModels)
+  const parts = { store, conversations, users, readModels, authenticator, logger, ...shared }
+  const { fanoutOnWriteMembersMax, framesPerSecond, allowedOrigins } = config
+  const live = config.roles.has('gateway') ? await startGateway({ ...parts, fanoutOnWriteMembersMax, framesPerSecond, allowedOrigins, times }) : await startFollower(parts)
   const api = await createApi({
-    config, secrets, conversations, users, readModels, authenticator, presence: gateway.presence, store, logger, metrics, health: { findFault: () => findFault(store, readModels) },
+    ...parts, config, secrets, presence: live.presence, metrics: metricsOf(live, readModels), health: { findFault: () => findFault(store, readModels) },
+    answersCalls: config.roles.has('api'), webSocketDocument: createAsyncApiDocument(),
   })
-  await gateway.start()
-  const url = await listen(api, gateway, config)
-  stopping.push(() => api.close(), () => gateway.stop())
-  return url
+  stopping.push(() => api.close(), () => live.stop())
+  if (live.gateway) api.server.on('upgrade', (request, socket, head) => live.gateway?.upgrade(request, socket, head))
+  return api.listen({ host: config.host, port: config.port })
 }
 
-/** Folded states follow the log, so that what other nodes write is known here. */
-function followAll(events: readonly RecordedEvent[], conversations: Conversations, users: Users): void {
-  for (const event of events) {
-    if (event.stream.startsWith(CONVERSATION_PREFIX)) conversations.follow(idOfStream(event.stream), event)
-    else if (event.stream.startsWith(RECEIPTS_PREFIX)) conversations.followReceipts(idOfStream(event.stream), event)
-    else if (event.stream.startsWith(USER_PREFIX)) users.follow(idOfStream(event.stream), event)
+/** What nodes share beside log and read models: in Redis, or of this node alone. */
+interface Shared {
+  online: OnlineDevices
+  signals: Signals
+  requestCounts: RequestCounts | undefined
+}
+
+async function shareWithOtherNodes({ redisUrl }: Config, logger: Logger, graceMs: number, stopping: (() => Promise<void>)[]): Promise<Shared> {
+  if (redisUrl === undefined) {
+    const online = new LocalOnlineDevices({ graceMs })
+    stopping.push(() => online.stop())
+    return { online, signals: noSignals(), requestCounts: undefined }
   }
+  const nodeId = randomUUID()
+  const link = await RedisLink.open({ url: redisUrl, logger, channels: channelsOf(nodeId) })
+  stopping.push(() => link.close())
+  const signals = new RedisSignals(link, nodeId)
+  const online = new RedisOnlineDevices({ link, signals, nodeId, logger, graceMs, connectionsPerUserMax: CONNECTIONS_PER_USER_MAX })
+  stopping.push(() => online.stop())
+  await online.start()
+  return { online, signals, requestCounts: new RedisRequestCounts(link) }
+}
+
+/** What follows the log on this node, and who is online as it knows it. */
+interface Live {
+  gateway: Gateway | undefined
+  presence: LivePresence
+  position(): Position
+  stop(): Promise<void>
+}
+
+async function startGateway(options: GatewayOptions): Promise<Live> {
+  const gateway = new Gateway(options)
+  gateway.hub.onEvents = (events) => followStates(events, options.conversations, options.users)
+  await gateway.start()
+  return { gateway, presence: gateway.presence, position: () => gateway.hub.position, stop: () => gateway.stop() }
+}
+
+/** Of a node without sockets: its states follow the log too, and it can be asked who is online. */
+async function startFollower({ online, users, readModels, ...options }: StateFollowerOptions & { online: OnlineDevices; readModels: ReadModels }): Promise<Live> {
+  const follower = new StateFollower({ users, ...options })
+  const presence = new LivePresence({ online, users, readModels, connectionsOf: undefined, onError: (err) => options.logger.warn({ err }, 'who is online is not known') })
+  await follower.start()
+  return { gateway: undefined, presence, position: () => follower.position, stop: () => follower.stop() }
 }
 
 async function findFault(store: EventStore, readModels: ReadModels): Promise<string | undefined> {
@@ -99,7 +148,7 @@ async function findFault(store: EventStore, readModels: ReadModels): Promise<str
   return status?.state === 'failing' ? 'The read models can not be kept current.' : undefined
 }
 
-function metricsOf(gateway: Gateway, readModels: ReadModels): Registry {
+function metricsOf({ gateway, position }: Live, readModels: ReadModels): Registry {
   const registry = new Registry()
   collectDefaultMetrics({ register: registry })
   new Gauge({
@@ -107,7 +156,7 @@ function metricsOf(gateway: Gateway, readModels: ReadModels): Registry {
     help: 'Open WebSockets',
     registers: [registry],
     collect() {
-      this.set(gateway.connectionCount)
+      this.set(gateway?.connectionCount ?? 0)
     },
   })
   new Gauge({
@@ -115,13 +164,8 @@ function metricsOf(gateway: Gateway, readModels: ReadModels): Registry {
     help: 'How far the read models are behind the live feed, in positions of the log',
     registers: [registry],
     collect() {
-      this.set(Math.max(0, Number.parseInt(gateway.hub.position, 10) - Number.parseInt(readModels.position, 10)) || 0)
+      this.set(Math.max(0, Number.parseInt(position(), 10) - Number.parseInt(readModels.position, 10)) || 0)
     },
   })
   return registry
-}
-
-async function listen(api: FastifyInstance, gateway: Gateway, { host, port }: Config): Promise<string> {
-  api.server.on('upgrade', (request, socket, head) => gateway.upgrade(request, socket, head))
-  return api.listen({ host, port })
 }

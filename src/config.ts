@@ -45,6 +45,7 @@ export class ConfigError extends StartError {
 export function loadConfig(env: Environment = process.env): Config {
   const appKeys = parseAppKeys(setting(env, 'APP_KEYS'))
   const jwtSecret = setting(env, 'JWT_SECRET')
+  const warnings = [...weakSecrets(appKeys ?? [], jwtSecret), ...apartFromOtherNodes(env)]
   return {
     host: setting(env, 'HOST') ?? '127.0.0.1',
     port: integer(env, 'PORT', { fallback: 8080, min: 0, max: 65_535 }),
@@ -56,18 +57,17 @@ export function loadConfig(env: Environment = process.env): Config {
     jwtSecret,
     jwksUrl: url(env, 'JWKS_URL', ['http:', 'https:']),
     allowedOrigins: origins(env),
-    roles: parseRoles(setting(env, 'ROLES')),
+    roles: parseRoles(setting(env, 'ROLES'), setting(env, 'DATABASE_URL')),
     fanoutOnWriteMembersMax: integer(env, 'FANOUT_ON_WRITE_MAX', { fallback: 500, min: 1 }),
     groupMembersMax: integer(env, 'GROUP_MEMBERS_MAX', { fallback: 100_000, min: 1 }),
     framesPerSecond: integer(env, 'FRAMES_PER_SECOND', { fallback: 60, min: 0 }) || undefined,
     logLevel: oneOf('LOG_LEVEL', setting(env, 'LOG_LEVEL') ?? 'info', logLevels),
-    warnings: weakSecrets(appKeys ?? [], jwtSecret),
+    warnings,
   }
 }
 
 /** Stops a start with settings that are part of the contract but that this version cannot honour yet. To be deleted once it can. */
 export function refuseWhatIsNotBuilt(config: Config): void {
-  if (config.redisUrl) throw new ConfigError('REDIS_URL is set, but this version does not support Redis yet.')
   if (config.eventStoreUrl) throw new ConfigError('EVENTSTORE_URL is set, but this version keeps its log in Postgres only.')
 }
 
@@ -108,11 +108,26 @@ function origins(env: Environment): string[] {
   return list
 }
 
-function parseRoles(text: string | undefined): ReadonlySet<Role> {
+function parseRoles(text: string | undefined, databaseUrl: string | undefined): ReadonlySet<Role> {
   if (text === undefined) return new Set(roles)
   const list = split(text)
   if (list.length === 0) throw new ConfigError(`ROLES must name at least one of ${roles.join(', ')}.`)
-  return new Set(list.map((role) => oneOf('ROLES', role, roles)))
+  const own = new Set(list.map((role) => oneOf('ROLES', role, roles)))
+  // The rest is done by other nodes, and those can not reach the Postgres that this one would start for itself.
+  if (own.size < roles.length && databaseUrl === undefined) throw new ConfigError('DATABASE_URL is missing: ROLES splits the server into several nodes, and those share one.')
+  return own
+}
+
+/** Settings of a node that is not alone, and does not share all that it should. */
+function apartFromOtherNodes(env: Environment): string[] {
+  const roleCount = new Set(split(setting(env, 'ROLES'))).size
+  const hasSecrets = setting(env, 'APP_KEYS') !== undefined && (setting(env, 'JWT_SECRET') !== undefined || setting(env, 'JWKS_URL') !== undefined)
+  const warnings: string[] = []
+  if (roleCount > 0 && roleCount < roles.length && setting(env, 'REDIS_URL') === undefined) {
+    warnings.push('ROLES splits the server into several nodes, and without REDIS_URL each knows presence and typing of its own users alone.')
+  }
+  if (setting(env, 'REDIS_URL') !== undefined && !hasSecrets) warnings.push('REDIS_URL is for several nodes, and without APP_KEYS and JWT_SECRET each makes secrets of its own.')
+  return warnings
 }
 
 function oneOf<T extends string>(name: string, text: string, allowed: readonly T[]): T {

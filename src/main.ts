@@ -10,15 +10,18 @@ import { besideServer } from './commands/database.js'
 import { replay } from './commands/replay.js'
 import { serve } from './commands/serve.js'
 import { loadConfig } from './config.js'
+import { createAsyncApiDocument } from './gateway/asyncapi/document.js'
 import { loadSecrets } from './secrets.js'
 import { StartError } from './start-error.js'
+import { toYaml } from './yaml.js'
 
 const usage = `convolog serve                          the server (settings: see README.md)
 convolog token USER                     prints a token for a user, valid for a day
 convolog chat ME OTHER [--url URL]      a direct conversation in the terminal, to try a server with
 convolog replay [--projection NAME]     builds the read models anew from the log, beside those that are served
 convolog audit                          checks the hash chain of every stream of the log
-convolog openapi [FILE]                 writes the OpenAPI document`
+convolog openapi [FILE]                 writes the OpenAPI document
+convolog asyncapi [FILE]                writes the AsyncAPI document of the WebSocket`
 
 const TOKEN_TTL_SECONDS = 86_400
 
@@ -32,17 +35,26 @@ try {
 async function run(args: readonly string[]): Promise<void> {
   const { command, named, options } = parse(args)
   switch (command) {
-    case 'serve': return serve(loadConfig())
-    case 'token': return printToken(required(named[0], 'USER'))
-    case 'chat': return talk(required(named[0], 'ME'), required(named[1], 'OTHER'), options.url)
+    case 'serve':
+      return serve(loadConfig())
+    case 'token':
+      return printToken(required(named[0], 'USER'))
+    case 'chat':
+      return talk(required(named[0], 'ME'), required(named[1], 'OTHER'), options.url)
     case 'replay': {
       const config = loadConfig()
       return besideServer(config, (connectionString, logger) => replay(config, connectionString, logger, options.projection))
     }
-    case 'audit': return besideServer(loadConfig(), auditLog)
-    case 'openapi': return writeFile(named[0] ?? 'openapi/openapi.json', `${JSON.stringify(await createOpenApiDocument(), null, 2)}\n`)
-    case 'help': return console.log(usage)
-    default: throw new StartError(`There is no command ${command}; there are:\n${usage}`)
+    case 'audit':
+      return besideServer(loadConfig(), auditLog)
+    case 'openapi':
+      return writeFile(named[0] ?? 'openapi/openapi.json', `${JSON.stringify(await createOpenApiDocument(), null, 2)}\n`)
+    case 'asyncapi':
+      return writeFile(named[0] ?? 'openapi/asyncapi.yaml', toYaml(createAsyncApiDocument()))
+    case 'help':
+      return console.log(usage)
+    default:
+      throw new StartError(`There is no command ${command}; there are:\n${usage}`)
   }
 }
 

@@ -22,7 +22,8 @@ const sources = readdirSync(src, { recursive: true, encoding: 'utf8' })
 
 /** Pure: they hold and compare values, and reach neither network nor disk. */
 const pureLibraries = ['immutable', 'lru-cache', 'canonicalize', 'node:crypto', 'node:util', 'node:timers/promises']
-const compositionRoots = ['app.ts', 'main.ts']
+// commands/database.ts starts the embedded Postgres for the commands that need a database.
+const compositionRoots = ['app.ts', 'commands/database.ts']
 
 function sourceOf(path: string, text: string): Source {
   const code = text.replace(/\/\*[\s\S]*?\*\//g, '').replace(/^\s*\/\/.*$/gm, '')
@@ -37,30 +38,54 @@ const isIn = (path: string, ...folders: string[]) => folders.some((folder) => pa
 /** Each rule names the faults that it finds in these files. */
 const rules: Record<string, (files: readonly Source[]) => string[]> = {
   'domain imports nothing of the project but itself: it can be read, tested and kept without the rest': (files) =>
-    edges(files).filter(({ from, to }) => isIn(from, 'domain') && !isIn(to, 'domain')).map(told),
+    edges(files)
+      .filter(({ from, to }) => isIn(from, 'domain') && !isIn(to, 'domain'))
+      .map(told),
 
   'domain takes only pure libraries from outside: what it decides depends on what it is handed, on nothing else': (files) =>
-    files.flatMap(({ path, packages }) => (isIn(path, 'domain') ? packages.filter((name) => !pureLibraries.includes(name)).map((name) => `${path} imports ${name}`) : [])),
+    files.flatMap(({ path, packages }) =>
+      isIn(path, 'domain') ? packages.filter((name) => !pureLibraries.includes(name)).map((name) => `${path} imports ${name}`) : [],
+    ),
 
   'api and gateway never import each other: both call domain and query projections': (files) =>
-    edges(files).filter(({ from, to }) => (isIn(from, 'api') && isIn(to, 'gateway')) || (isIn(from, 'gateway') && isIn(to, 'api'))).map(told),
+    edges(files)
+      .filter(({ from, to }) => (isIn(from, 'api') && isIn(to, 'gateway')) || (isIn(from, 'gateway') && isIn(to, 'api')))
+      .map(told),
 
   'adapters are imported by the composition root alone: everybody else knows the port': (files) =>
     edges(files)
-      .filter(({ from, to }) => ['event-stores', 'postgres'].some((adapter) => isIn(to, adapter) && !isIn(from, adapter)) && !compositionRoots.includes(from))
+      .filter(
+        ({ from, to }) =>
+          ['event-stores', 'postgres'].some((adapter) => isIn(to, adapter) && !isIn(from, adapter)) && !compositionRoots.includes(from),
+      )
       .map(told),
 
   'one event store does not import another: each can be taken away': (files) =>
     edges(files)
-      .filter(({ from, to }) => isIn(from, 'event-stores') && isIn(to, 'event-stores') && from.split('/').length > 2 && to.split('/').length > 2 && from.split('/')[1] !== to.split('/')[1])
+      .filter(
+        ({ from, to }) =>
+          isIn(from, 'event-stores') &&
+          isIn(to, 'event-stores') &&
+          from.split('/').length > 2 &&
+          to.split('/').length > 2 &&
+          from.split('/')[1] !== to.split('/')[1],
+      )
       .map(told),
 
   'only config.ts, and main.ts that hands it on, reads process.env: a setting has one place and one check': (files) =>
-    files.filter(({ path, text }) => !['config.ts', 'main.ts'].includes(path) && /process\s*\.\s*env\b|process\[|\{[^}]*\benv\b[^}]*\}\s*=\s*process\b/.test(text)).map(({ path }) => path),
+    files
+      .filter(
+        ({ path, text }) =>
+          !['config.ts', 'main.ts'].includes(path) && /process\s*\.\s*env\b|process\[|\{[^}]*\benv\b[^}]*\}\s*=\s*process\b/.test(text),
+      )
+      .map(({ path }) => path),
 
   'no file imports itself through others: a cycle is one file in pieces': (files) => cyclesOf(files),
 
-  'every import names a file that is there': (files) => edges(files).filter(({ to }) => !files.some(({ path }) => path === to)).map(told),
+  'every import names a file that is there': (files) =>
+    edges(files)
+      .filter(({ to }) => !files.some(({ path }) => path === to))
+      .map(told),
 
   'exports have names: what is called one thing is found under it': (files) =>
     files.filter(({ text }) => /^\s*export\s+default\b|export\s*\{[^}]*\bas\s+default\b/m.test(text)).map(({ path }) => path),
@@ -93,15 +118,41 @@ describe('in src', () => {
 
 /** One fault for each rule: a rule that finds nothing in these would find nothing anywhere. */
 const faults: Record<string, [path: string, text: string][]> = {
-  'domain imports': [['domain/a.ts', `import { x } from '../config.js'`], ['domain/b.ts', `import type { X } from '../projections/x.js'`], ['domain/c.ts', `const x = await import('../api/x.js')`]],
-  'domain takes': [['domain/a.ts', `import pg from 'pg'`], ['domain/b.ts', `import { readFile } from 'node:fs/promises'`], ['domain/c.ts', `import 'ws'`]],
-  'api and gateway': [['api/a.ts', `export { x } from '../gateway/b.js'`], ['gateway/routes/b.ts', `import { x } from '../../api/a.js'`]],
-  'adapters are': [['projections/a.ts', `import { x } from '../event-stores/postgres/x.js'`], ['api/a.ts', `import {\n  x,\n} from '../postgres/x.js'`], ['config.ts', `import { x } from './postgres/x.js'`]],
+  'domain imports': [
+    ['domain/a.ts', `import { x } from '../config.js'`],
+    ['domain/b.ts', `import type { X } from '../projections/x.js'`],
+    ['domain/c.ts', `const x = await import('../api/x.js')`],
+  ],
+  'domain takes': [
+    ['domain/a.ts', `import pg from 'pg'`],
+    ['domain/b.ts', `import { readFile } from 'node:fs/promises'`],
+    ['domain/c.ts', `import 'ws'`],
+  ],
+  'api and gateway': [
+    ['api/a.ts', `export { x } from '../gateway/b.js'`],
+    ['gateway/routes/b.ts', `import { x } from '../../api/a.js'`],
+  ],
+  'adapters are': [
+    ['projections/a.ts', `import { x } from '../event-stores/postgres/x.js'`],
+    ['api/a.ts', `import {\n  x,\n} from '../postgres/x.js'`],
+    ['config.ts', `import { x } from './postgres/x.js'`],
+  ],
   'one event store': [['event-stores/kurrentdb/a.ts', `import { x } from '../postgres/x.js'`]],
-  'only config.ts': [['api/a.ts', 'const port = process.env.PORT'], ['api/b.ts', 'const { env } = process'], ['api/c.ts', `process['env']`]],
-  'no file imports': [['a.ts', `import './b.js'`], ['b.ts', `import './c.js'`], ['c.ts', `import './a.js'`]],
+  'only config.ts': [
+    ['api/a.ts', 'const port = process.env.PORT'],
+    ['api/b.ts', 'const { env } = process'],
+    ['api/c.ts', `process['env']`],
+  ],
+  'no file imports': [
+    ['a.ts', `import './b.js'`],
+    ['b.ts', `import './c.js'`],
+    ['c.ts', `import './a.js'`],
+  ],
   'every import': [['a.ts', `import './gone.js'`]],
-  'exports have': [['a.ts', 'export default 1'], ['b.ts', 'const x = 1\nexport { x as default }']],
+  'exports have': [
+    ['a.ts', 'export default 1'],
+    ['b.ts', 'const x = 1\nexport { x as default }'],
+  ],
 }
 
 describe('the rule', () => {
@@ -113,9 +164,12 @@ describe('the rule', () => {
 
   test('on what is allowed finds nothing', () => {
     const fine: [string, string][] = [
-      ['domain/a.ts', `// not import '../api/x.js'\nimport { Map } from 'immutable'\nimport { b } from './b.js'`], ['domain/b.ts', ''],
-      ['app.ts', `import { x } from './event-stores/postgres/x.js'`], ['event-stores/postgres/x.ts', `import { b } from '../../domain/b.js'`],
-      ['config.ts', 'const env = process.env'], ['api/a.ts', `import { b } from '../domain/b.js'`],
+      ['domain/a.ts', `// not import '../api/x.js'\nimport { Map } from 'immutable'\nimport { b } from './b.js'`],
+      ['domain/b.ts', ''],
+      ['app.ts', `import { x } from './event-stores/postgres/x.js'`],
+      ['event-stores/postgres/x.ts', `import { b } from '../../domain/b.js'`],
+      ['config.ts', 'const env = process.env'],
+      ['api/a.ts', `import { b } from '../domain/b.js'`],
     ]
     for (const rule of Object.values(rules)) expect(rule(fine.map(([path, text]) => sourceOf(path, text)))).toEqual([])
   })

@@ -69,6 +69,7 @@ describe('settings', () => {
     ['ALLOWED_ORIGINS', { ALLOWED_ORIGINS: 'https://app.example/path' }],
     ['ROLES', { ROLES: 'api,gatway' }],
     ['ROLES', { ROLES: ',' }],
+    ['DATABASE_URL', { ROLES: 'api,gateway' }],
     ['FANOUT_ON_WRITE_MAX', { FANOUT_ON_WRITE_MAX: '0' }],
     ['GROUP_MEMBERS_MAX', { GROUP_MEMBERS_MAX: '1e3' }],
     ['FRAMES_PER_SECOND', { FRAMES_PER_SECOND: '-1' }],
@@ -82,9 +83,15 @@ describe('settings', () => {
     expect(() => loadConfig({ DATABASE_URL: 'mysql://me:hidden@localhost/x' })).toThrow(/^(?!.*hidden)/)
   })
 
-  test.each(['REDIS_URL', 'EVENTSTORE_URL'])('%s is refused for as long as nothing uses it', (name) => {
-    const config = loadConfig({ [name]: name === 'REDIS_URL' ? 'redis://localhost' : 'esdb://localhost:2113' })
-    expect(() => refuseWhatIsNotBuilt(config)).toThrow(name)
+  test('EVENTSTORE_URL is refused for as long as nothing uses it', () => {
+    const config = loadConfig({ EVENTSTORE_URL: 'esdb://localhost:2113' })
+    expect(() => refuseWhatIsNotBuilt(config)).toThrow('EVENTSTORE_URL')
+  })
+
+  test('a node that does not share what it should with others says so', () => {
+    const warned = loadConfig({ DATABASE_URL: 'postgres://db/convolog', ROLES: 'gateway' }).warnings
+    expect(warned).toEqual([expect.stringContaining('presence and typing')])
+    expect(loadConfig({ REDIS_URL: 'redis://cache' }).warnings).toEqual([expect.stringContaining('secrets of its own')])
   })
 })
 

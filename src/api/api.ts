@@ -20,7 +20,9 @@ import { measureRequests } from './metrics.js'
 import { registerOpenApi } from './openapi.js'
 import { docsRoutes } from './pages/docs.js'
 import { startPage } from './pages/start-page.js'
+import { webSocketPage } from './pages/websocket-page.js'
 import { errorHandler, notFoundHandler } from './problems.js'
+import { type RequestCounts, rateLimitStoreOf } from './request-counts.js'
 import type { Api, RouteParts } from './route-parts.js'
 import { conversationRoutes } from './routes/conversations.js'
 import { deviceRoutes } from './routes/devices.js'
@@ -42,6 +44,12 @@ export interface ApiOptions extends Omit<RouteParts, 'jwtSecret'> {
   logger: Logger
   health: Health
   metrics: Registry
+  /** The AsyncAPI document, where this process has a gateway. */
+  webSocketDocument?: object
+  /** Whether the calls below /v1 are answered here; health, metrics and pages always are. Default true. */
+  answersCalls?: boolean
+  /** Of all nodes together. Default: of this one. */
+  requestCounts?: RequestCounts | undefined
   /** Of one user; apps are not limited. Default: REQUESTS_PER_SECOND_MAX. */
   requestsPerSecondMax?: number
 }
@@ -56,6 +64,20 @@ const HEADERS_MS_MAX = 20_000
 const REQUEST_MS_MAX = 30_000
 const SILENT_CONNECTION_MS_MAX = 120_000
 const RATE_LIMITED_USERS_MAX = 20_000
+
+/**
+ * For answers that are data; pages have a policy of their own.
+ * Transport security is for the proxy in front, and what only old browsers read is left out.
+ */
+const headers = {
+  contentSecurityPolicy: { useDefaults: false, directives: { defaultSrc: ["'none'"], frameAncestors: ["'none'"] } },
+  hsts: false,
+  originAgentCluster: false,
+  xDnsPrefetchControl: false,
+  xDownloadOptions: false,
+  xPermittedCrossDomainPolicies: false,
+  xXssProtection: false,
+}
 
 /** The REST API and the pages around it, not yet listening; the gateway takes the upgrades of its `server`. */
 export async function createApi(options: ApiOptions): Promise<FastifyInstance> {
@@ -82,11 +104,11 @@ export async function createApi(options: ApiOptions): Promise<FastifyInstance> {
   })
   readJsonOnly(app)
   validateBySchemas(app)
-  await app.register(helmet, { contentSecurityPolicy: { useDefaults: false, directives: { defaultSrc: ["'none'"], frameAncestors: ["'none'"] } }, hsts: false })
+  await app.register(helmet, headers)
   if (config.allowedOrigins.length > 0) await app.register(cors, corsOptions(config.allowedOrigins))
   await registerOpenApi(app)
   publicRoutes(app, options)
-  await app.register((v1) => versionOne(v1, options), { prefix: '/v1' })
+  if (options.answersCalls ?? true) await app.register((v1) => versionOne(v1, options), { prefix: '/v1' })
   return app
 }
 
@@ -95,8 +117,17 @@ export async function createOpenApiDocument(): Promise<object> {
   // Routes are registered, and none is called: they need no parts.
   const nothing = {} as never
   const app = await createApi({
-    config: { allowedOrigins: [] }, secrets: { jwtSecret: '', keptIn: undefined }, conversations: nothing, users: nothing, readModels: nothing, presence: nothing, store: nothing,
-    authenticator: nothing, logger: nothing, health: nothing, metrics: new Registry(),
+    config: { allowedOrigins: [] },
+    secrets: { jwtSecret: '', keptIn: undefined },
+    conversations: nothing,
+    users: nothing,
+    readModels: nothing,
+    presence: nothing,
+    store: nothing,
+    authenticator: nothing,
+    logger: nothing,
+    health: nothing,
+    metrics: new Registry(),
   })
   await app.ready()
   const document = app.swagger()
@@ -104,33 +135,53 @@ export async function createOpenApiDocument(): Promise<object> {
   return document
 }
 
-function publicRoutes(app: FastifyInstance, { metrics, health, secrets }: ApiOptions): void {
+function publicRoutes(app: FastifyInstance, { metrics, health, secrets, webSocketDocument }: ApiOptions): void {
   measureRequests(app, metrics)
   healthRoutes(app, health)
   startPage(app, secrets.keptIn)
   docsRoutes(app)
+  if (webSocketDocument) webSocketPage(app, webSocketDocument)
   let document: string | undefined
   app.get('/openapi.json', { schema: { hide: true } }, async (_request, reply) =>
-    reply.type('application/json; charset=utf-8').serializer(String).send((document ??= JSON.stringify(app.swagger()))))
+    reply
+      .type('application/json; charset=utf-8')
+      .serializer(String)
+      .send((document ??= JSON.stringify(app.swagger()))),
+  )
 }
 
 async function versionOne(v1: FastifyInstance, options: ApiOptions): Promise<void> {
+  // Known beforehand, so that all requests have one shape.
+  v1.decorateRequest('identity')
   v1.addHook('onRequest', authenticationHook(options.authenticator))
   await v1.register(rateLimit, {
     max: options.requestsPerSecondMax ?? REQUESTS_PER_SECOND_MAX,
     timeWindow: 1_000,
     cache: RATE_LIMITED_USERS_MAX,
+    ...(options.requestCounts ? { store: rateLimitStoreOf(options.requestCounts) } : {}),
     keyGenerator: ({ identity }: FastifyRequest) => (identity.kind === 'user' ? identity.userId : ''),
     // An app calls for all its users.
     allowList: ({ identity }: FastifyRequest) => identity.kind === 'app',
     addHeaders: { 'x-ratelimit-limit': false, 'x-ratelimit-remaining': false, 'x-ratelimit-reset': false, 'retry-after': false },
     addHeadersOnExceeding: { 'x-ratelimit-limit': false, 'x-ratelimit-remaining': false, 'x-ratelimit-reset': false },
-    errorResponseBuilder: (_request, { ttl, max }) => new Refusal('rate_limited', `A user makes at most ${max} requests a second: nothing was done, send it again.`, { retryAfterMs: ttl }),
+    errorResponseBuilder: (_request, { ttl, max }) =>
+      new Refusal('rate_limited', `A user makes at most ${max} requests a second: nothing was done, send it again.`, { retryAfterMs: ttl }),
   })
   v1.addHook('preValidation', requireReadableBody)
-  const api = v1.withTypeProvider<TypeBoxTypeProvider>() as Api
+  const api: Api = v1.withTypeProvider<TypeBoxTypeProvider>()
   const nouns = [
-    tokenRoutes, userRoutes, conversationRoutes, memberRoutes, messageRoutes, messageMarkRoutes, eventRoutes, receiptRoutes, inboxRoutes, presenceRoutes, relationRoutes, deviceRoutes,
+    tokenRoutes,
+    userRoutes,
+    conversationRoutes,
+    memberRoutes,
+    messageRoutes,
+    messageMarkRoutes,
+    eventRoutes,
+    receiptRoutes,
+    inboxRoutes,
+    presenceRoutes,
+    relationRoutes,
+    deviceRoutes,
   ]
   const parts = { ...options, jwtSecret: options.secrets.jwtSecret }
   for (const register of nouns) register(api, parts)
@@ -142,14 +193,16 @@ function readJsonOnly(app: FastifyInstance): void {
   app.removeAllContentTypeParsers()
   app.addContentTypeParser<string>('application/json', { parseAs: 'string' }, (request, body, done) => {
     if (body === '') return done(null, undefined)
-    return parse(request, body, (error, value) => (error ? done(new Refusal('invalid_request', 'The body is not valid JSON.')) : done(null, value)))
+    return parse(request, body, (error, value) =>
+      error ? done(new Refusal('invalid_request', 'The body is not valid JSON.')) : done(null, value),
+    )
   })
 }
 
 /** Bodies are taken as they are; in paths and queries everything is text, and numbers are read from it. */
 function validateBySchemas(app: FastifyInstance): void {
   app.setValidatorCompiler(({ schema, httpPart }) => {
-    const validate = httpPart === 'body' ? compileBody(schema as object) : compileTexts(schema as object)
+    const validate = httpPart === 'body' ? compileBody(schema) : compileTexts(schema)
     return (value: unknown) => (validate(value) ? { value } : { error: refusalOf(validate.errors) })
   })
 }
@@ -160,7 +213,8 @@ function requireReadableBody(request: FastifyRequest, _reply: unknown, done: (er
   try {
     if (typeof body === 'object' && body !== null) {
       requireCleanJson(body, '')
-      if (request.routeOptions.schema?.body === undefined && (Array.isArray(body) || Object.keys(body).length > 0)) throw new Refusal('invalid_request', 'This call takes no body.', { errors: [{ field: 'body', message: 'is not read here' }] })
+      if (request.routeOptions.schema?.body === undefined && (Array.isArray(body) || Object.keys(body).length > 0))
+        throw new Refusal('invalid_request', 'This call takes no body.', { errors: [{ field: 'body', message: 'is not read here' }] })
     }
     done()
   } catch (error) {
@@ -188,8 +242,20 @@ const corsOptions = (origins: readonly string[]) => ({
 function refuseConnection(error: Error & { code?: string }, socket: Socket): void {
   if (error.code === 'ECONNRESET' || !socket.writable) return void socket.destroy()
   const isLate = error.code === 'ERR_HTTP_REQUEST_TIMEOUT'
-  const detail = error.code === 'HPE_HEADER_OVERFLOW' ? `Path and headers have at most ${HEADER_BYTES_MAX} bytes.` : 'This is not a valid HTTP request.'
-  const body = isLate ? '' : JSON.stringify({ type: '/docs/errors#invalid_request', title: 'The request is not valid', status: 400, code: 'invalid_request', detail, temporary: false })
+  const detail =
+    error.code === 'HPE_HEADER_OVERFLOW' ? `Path and headers have at most ${HEADER_BYTES_MAX} bytes.` : 'This is not a valid HTTP request.'
+  const body = isLate
+    ? ''
+    : JSON.stringify({
+        type: '/docs/errors#invalid_request',
+        title: 'The request is not valid',
+        status: 400,
+        code: 'invalid_request',
+        detail,
+        temporary: false,
+      })
   const [status, type] = isLate ? ['408 Request Timeout', 'text/plain'] : ['400 Bad Request', 'application/problem+json']
-  socket.end(`HTTP/1.1 ${status}\r\nContent-Type: ${type}\r\nContent-Length: ${Buffer.byteLength(body)}\r\nConnection: close\r\n\r\n${body}`)
+  socket.end(
+    `HTTP/1.1 ${status}\r\nContent-Type: ${type}\r\nContent-Length: ${Buffer.byteLength(body)}\r\nConnection: close\r\n\r\n${body}`,
+  )
 }

@@ -68,9 +68,11 @@ export function requireProfileReader(request: FastifyRequest): void {
 /** Who may write this profile: the user itself, and apps with the scope. @throws {Refusal} forbidden, invalid_request */
 export function profileWriter(request: FastifyRequest, userId: string): Requester {
   const { identity } = request
-  if (identity.kind === 'app' && onBehalfOf(request) === undefined) return { actor: { app: requireApp(request, 'users') }, correlationId: request.id }
+  if (identity.kind === 'app' && onBehalfOf(request) === undefined)
+    return { actor: { app: requireApp(request, 'users') }, correlationId: request.id }
   const acting = actingUser(request)
-  if (acting.userId !== userId && !(identity.kind === 'app' && identity.scopes.has('users'))) throw new Refusal('forbidden', 'A user writes no profile but its own.')
+  if (acting.userId !== userId && !(identity.kind === 'app' && identity.scopes.has('users')))
+    throw new Refusal('forbidden', 'A user writes no profile but its own.')
   return acting.requester
 }
 

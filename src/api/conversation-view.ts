@@ -9,8 +9,19 @@ type Created = Extract<ConversationEvent, { type: 'ConversationCreated' }>
 export function conversationView(conversationId: string, { state, position, member }: OpenConversation) {
   const { type, name, joinPolicy, frozen, custom, createdBy, head, lastOrdinal } = state
   return {
-    conversationId, type, name, joinPolicy, frozen, custom, createdAt: isoOf(state.createdAt), createdBy, memberCount: state.members.size, head, lastOrdinal,
-    role: member?.role ?? null, position,
+    conversationId,
+    type,
+    name,
+    joinPolicy,
+    frozen,
+    custom,
+    createdAt: isoOf(state.createdAt),
+    createdBy,
+    memberCount: state.members.size,
+    head,
+    lastOrdinal,
+    role: member?.role ?? null,
+    position,
   }
 }
 
@@ -19,7 +30,18 @@ export function createdView(conversationId: string, event: RecordedEvent) {
   const { data, metadata, position } = factOf<Created>(event)
   const createdBy = metadata.actor.userId ?? ''
   return {
-    conversationId, type: data.type, name: data.name ?? null, joinPolicy: data.joinPolicy, frozen: false, custom: data.custom ?? {}, createdAt: isoOf(metadata.at), createdBy,
-    memberCount: data.members.length, head: 0, lastOrdinal: 0, role: data.members.find(({ userId }) => userId === createdBy)?.role ?? null, position,
+    conversationId,
+    type: data.type,
+    name: data.name ?? null,
+    joinPolicy: data.joinPolicy,
+    frozen: false,
+    custom: data.custom ?? {},
+    createdAt: isoOf(metadata.at),
+    createdBy,
+    memberCount: data.members.length,
+    head: 0,
+    lastOrdinal: 0,
+    role: data.members.find(({ userId }) => userId === createdBy)?.role ?? null,
+    position,
   }
 }

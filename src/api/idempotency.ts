@@ -1,6 +1,10 @@
-/** `Idempotency-Key` of `POST /conversations`. The group's id is made of it, so that a repeat meets the same stream: nothing is stored, and a key holds for ever. */
+/**
+ * `Idempotency-Key` of `POST /conversations`. The group's id is made of it, so that a repeat meets the same stream:
+ * nothing is stored, and a key holds for ever.
+ */
 import { createHash } from 'node:crypto'
 import { isDeepStrictEqual } from 'node:util'
+import { LRUCache } from 'lru-cache'
 import { Refusal, invalidField } from '../domain/errors.js'
 import type { RecordedEvent } from '../domain/event-store.js'
 import { type ConversationEvent, type JoinPolicy, type JsonObject, factOf } from '../domain/events.js'
@@ -13,6 +17,9 @@ export interface NewGroup {
   joinPolicy?: JoinPolicy
   custom?: JsonObject
 }
+
+const DIRECT_KEYS_MAX = 20_000
+const DIRECT_KEY_MS = 24 * 60 * 60 * 1_000
 
 const keyForm = /^[ -~]{1,128}$/
 
@@ -30,9 +37,34 @@ export const keyedGroupId = (userId: string, key: string) => `g-${createHash('sh
 export function requireSameGroup(first: RecordedEvent, group: NewGroup): void {
   const { data, metadata } = factOf<Created>(first)
   const members = new Set([metadata.actor.userId, ...group.memberIds])
-  const isSame = isDeepStrictEqual(members, new Set(data.members.map(({ userId }) => userId)))
-    && group.name === data.name && (group.joinPolicy ?? 'invite') === data.joinPolicy && isDeepStrictEqual(group.custom, data.custom)
+  const isSame =
+    isDeepStrictEqual(members, new Set(data.members.map(({ userId }) => userId))) &&
+    group.name === data.name &&
+    (group.joinPolicy ?? 'invite') === data.joinPolicy &&
+    isDeepStrictEqual(group.custom, data.custom)
   if (!isSame) throw conflict()
 }
 
-export const conflict = () => new Refusal('idempotency_conflict', 'This Idempotency-Key has created another conversation, whose first seq is 0: take a new key for a new one.')
+/**
+ * Keys that came with direct conversations. Those are repeated safely by their nature, whatever the key;
+ * so it is only remembered here, for a day and while this process runs, in order to tell a client that it uses a key twice.
+ */
+export class DirectKeys {
+  readonly #conversationIds = new LRUCache<string, string>({ max: DIRECT_KEYS_MAX, ttl: DIRECT_KEY_MS })
+
+  /** @throws {Refusal} idempotency_conflict */
+  require(userId: string, key: string, conversationId: string | undefined): void {
+    const known = this.#conversationIds.get(`${userId} ${key}`)
+    if (known !== undefined && known !== conversationId) throw conflict()
+  }
+
+  remember(userId: string, key: string, conversationId: string): void {
+    this.#conversationIds.set(`${userId} ${key}`, conversationId)
+  }
+}
+
+export const conflict = () =>
+  new Refusal(
+    'idempotency_conflict',
+    'This Idempotency-Key has created another conversation, whose first seq is 0: take a new key for a new one.',
+  )

@@ -6,7 +6,9 @@ import { Problem } from '../schemas/rest.js'
 import { PROBLEM_TYPE, problemOf } from './problems.js'
 
 type Json = null | boolean | number | string | Json[] | JsonMap
-interface JsonMap { [key: string]: Json }
+interface JsonMap {
+  [key: string]: Json
+}
 
 interface Operation {
   parameters?: Json[]
@@ -34,9 +36,26 @@ const description = `Every conversation is an append-only stream of events; the 
 
 **Pages** are \`?cursor=&limit=\` → \`{items, nextCursor}\`; \`nextCursor\` is null at the end.
 
+**Live.** Devices hold a WebSocket at \`/v1/ws\`: [its protocol](/docs/websocket). All [errors](/docs/errors).
+
 Every answer has an \`X-Request-Id\`: the request's own where it has one, and the same in the events that the request led to.`
 
-const tags = ['Tokens', 'Users', 'Conversations', 'Members', 'Messages', 'Reactions', 'Pins', 'Events', 'Receipts', 'Inbox', 'Presence', 'Contacts', 'Blocks', 'Devices']
+const tags = [
+  'Tokens',
+  'Users',
+  'Conversations',
+  'Members',
+  'Messages',
+  'Reactions',
+  'Pins',
+  'Events',
+  'Receipts',
+  'Inbox',
+  'Presence',
+  'Contacts',
+  'Blocks',
+  'Devices',
+]
 
 /** What every call can be refused with. */
 const common: readonly RefusalCode[] = ['invalid_request', 'unauthenticated', 'rate_limited', 'unavailable', 'internal']
@@ -53,16 +72,26 @@ export async function registerOpenApi(app: FastifyInstance): Promise<void> {
       security: [{ userToken: [] }, { appSecret: [] }],
       components: {
         securitySchemes: {
-          userToken: { type: 'http', scheme: 'bearer', bearerFormat: 'JWT', description: "A user's token: `sub`, `exp`, `iat`, optional `deviceId`; from `POST /v1/tokens` or an issuer of your own" },
+          userToken: {
+            type: 'http',
+            scheme: 'bearer',
+            bearerFormat: 'JWT',
+            description: "A user's token: `sub`, `exp`, `iat`, optional `deviceId`; from `POST /v1/tokens` or an issuer of your own",
+          },
           appSecret: { type: 'http', scheme: 'bearer', description: "An app's secret of `APP_KEYS`, for its server only" },
         },
       },
     },
     transform: ({ schema, url, route }) => ({
-      schema: { ...schema, 'x-refusals': route.config?.refusals ?? [], 'x-idempotency-key': route.config?.idempotencyKey ?? false } as typeof schema,
+      schema: {
+        ...schema,
+        'x-refusals': route.config?.refusals ?? [],
+        'x-idempotency-key': route.config?.idempotencyKey ?? false,
+      } as typeof schema,
       url,
     }),
-    transformObject: (document) => ('openapiObject' in document ? (complete(document.openapiObject as unknown as JsonMap) as never) : (document.swaggerObject as never)),
+    transformObject: (document) =>
+      'openapiObject' in document ? (complete(document.openapiObject as unknown as JsonMap) as never) : (document.swaggerObject as never),
   })
 }
 
@@ -77,16 +106,25 @@ function complete(document: JsonMap): JsonMap {
     ...(document['components'] as JsonMap),
     schemas: { ...sorted(components), Problem: lift(Problem as unknown as Json, {}, true) },
     parameters: { OnBehalfOf: onBehalfOf, IdempotencyKey: idempotencyKey },
-    examples: Object.fromEntries((Object.keys(refusals) as RefusalCode[]).map((code) => [code, { value: problemExample(code) }])),
+    examples: Object.fromEntries(answered.map((code) => [code, { value: problemExample(code) }])),
   }
   return document
 }
 
+/** Another method is no operation. */
+const answered = (Object.keys(refusals) as RefusalCode[]).filter((code) => code !== 'method_not_allowed')
+
 const onBehalfOf: JsonMap = {
-  name: 'On-Behalf-Of', in: 'header', description: 'The user for whom an app makes the call (scope `act`); not beside a user\'s token', schema: { type: 'string', examples: ['alice'] },
+  name: 'On-Behalf-Of',
+  in: 'header',
+  description: "The user for whom an app makes the call (scope `act`); not beside a user's token",
+  schema: { type: 'string', examples: ['alice'] },
 }
 const idempotencyKey: JsonMap = {
-  name: 'Idempotency-Key', in: 'header', description: 'The same key and body of the same user: the first result. It holds for 24 h at least', schema: { type: 'string', minLength: 1, maxLength: 128, examples: ['create-crew-1'] },
+  name: 'Idempotency-Key',
+  in: 'header',
+  description: 'The same key and body of the same user: the first result. It holds for 24 h at least',
+  schema: { type: 'string', minLength: 1, maxLength: 128, examples: ['create-crew-1'] },
 }
 
 function completeOperation(source: Operation): Operation {
@@ -100,7 +138,9 @@ function completeOperation(source: Operation): Operation {
   for (const media of Object.values(operation.requestBody?.content ?? {})) media.example ??= exampleOf(media.schema, false)
   const isAppOnly = operation['operationId' as never] === 'issueToken'
   if (isAppOnly) operation.security = [{ appSecret: [] }]
-  const headers = [...(isAppOnly ? [] : ['OnBehalfOf']), ...(isKeyed === true ? ['IdempotencyKey'] : [])].map((name) => ({ $ref: `#/components/parameters/${name}` }))
+  const headers = [...(isAppOnly ? [] : ['OnBehalfOf']), ...(isKeyed === true ? ['IdempotencyKey'] : [])].map((name) => ({
+    $ref: `#/components/parameters/${name}`,
+  }))
   return {
     ...operation,
     parameters: [...(operation.parameters ?? []), ...headers],
@@ -112,7 +152,10 @@ function problemResponses(codes: readonly RefusalCode[]): Operation['responses']
   const responses: Operation['responses'] = {}
   for (const code of codes) {
     const { status, title } = refusals[code]
-    const response = (responses[status] ??= { description: '', content: { [PROBLEM_TYPE]: { schema: { $ref: '#/components/schemas/Problem' }, examples: {} } } })
+    const response = (responses[status] ??= {
+      description: '',
+      content: { [PROBLEM_TYPE]: { schema: { $ref: '#/components/schemas/Problem' }, examples: {} } },
+    })
     response.description = [response.description, `\`${code}\`: ${title}`].filter(Boolean).join(' · ')
     response.content![PROBLEM_TYPE]!.examples![code] = { $ref: `#/components/examples/${code}` }
   }
@@ -121,7 +164,9 @@ function problemResponses(codes: readonly RefusalCode[]): Operation['responses']
 
 function problemExample(code: RefusalCode): JsonMap {
   if (code !== 'invalid_request') return problemOf(new Refusal(code, `${refusals[code].title}.`)) as unknown as JsonMap
-  return problemOf(new Refusal(code, 'limit: must be <= 200', { errors: [{ field: 'limit', message: 'must be <= 200' }] })) as unknown as JsonMap
+  return problemOf(
+    new Refusal(code, 'limit: must be <= 200', { errors: [{ field: 'limit', message: 'must be <= 200' }] }),
+  ) as unknown as JsonMap
 }
 
 const documentedFormats: Record<string, string | undefined> = { 'http-url': 'uri', 'date-time': 'date-time' }
@@ -147,8 +192,11 @@ function lift(value: Json, components: JsonMap, isInside = false): Json {
 
 /** Which value of the property means which component. */
 function discriminatorOf({ propertyName }: JsonMap, variants: readonly JsonMap[]): JsonMap {
-  const valueOf = ({ properties }: JsonMap) => ((properties as JsonMap)[propertyName as string] as JsonMap)['const'] as string
-  return { propertyName: propertyName!, mapping: Object.fromEntries(variants.map((variant) => [valueOf(variant), `#/components/schemas/${variant['title'] as string}`])) }
+  const valueOf = ({ properties }: JsonMap) => (((properties as JsonMap)[propertyName as string] as JsonMap)['enum'] as string[])[0]!
+  return {
+    propertyName: propertyName!,
+    mapping: Object.fromEntries(variants.map((variant) => [valueOf(variant), `#/components/schemas/${variant['title'] as string}`])),
+  }
 }
 
 const isSchema = (value: JsonMap) => 'type' in value || 'oneOf' in value
@@ -163,7 +211,9 @@ export function exampleOf(schema: JsonMap, isFull = false): Json {
   if ('const' in schema) return schema['const']!
   if (Array.isArray(oneOf ?? anyOf)) return exampleOf(((oneOf ?? anyOf) as JsonMap[])[0]!, isFull)
   if (properties !== undefined) {
-    const shown = Object.entries(properties as JsonMap).filter(([name]) => isFull || (required as string[]).includes(name) || schema['minProperties'] !== undefined)
+    const shown = Object.entries(properties as JsonMap).filter(
+      ([name]) => isFull || (required as string[]).includes(name) || schema['minProperties'] !== undefined,
+    )
     return Object.fromEntries(shown.map(([name, property]) => [name, exampleOf(property as JsonMap, isFull)]))
   }
   if (items !== undefined) return [exampleOf(items as JsonMap, isFull)]

@@ -25,7 +25,11 @@ export function sendProblem(reply: FastifyReply, refusal: Refusal): FastifyReply
   if (temporary) reply.header('retry-after', Math.max(1, Math.ceil((refusal.retryAfterMs ?? RETRY_AFTER_MS) / 1_000)))
   if (refusal.code === 'unauthenticated') reply.header('www-authenticate', 'Bearer')
   // A string: the schemas of the answers are those of successes.
-  return reply.code(status).header('content-type', PROBLEM_TYPE).serializer(String).send(JSON.stringify(problemOf(refusal)))
+  return reply
+    .code(status)
+    .header('content-type', PROBLEM_TYPE)
+    .serializer(String)
+    .send(JSON.stringify(problemOf(refusal)))
 }
 
 /** The only place where an error becomes an answer. */
@@ -33,7 +37,10 @@ export function errorHandler(logger: Logger) {
   return (error: unknown, request: FastifyRequest, reply: FastifyReply): void => {
     const refusal = refusalOfError(error)
     if (refusal.code === 'internal') {
-      logger.error({ err: refusal.cause ?? error, correlationId: request.id, method: request.method, route: request.routeOptions.url }, 'a request failed: this is a bug')
+      logger.error(
+        { err: refusal.cause ?? error, correlationId: request.id, method: request.method, route: request.routeOptions.url },
+        'a request failed: this is a bug',
+      )
     }
     // Fastify closes the connection after a body that it refuses; the sender may not have read the answer by then.
     if (Number(request.headers['content-length']) <= DRAINED_BYTES_MAX) reply.removeHeader('connection')
@@ -43,12 +50,16 @@ export function errorHandler(logger: Logger) {
 
 function refusalOfError(error: unknown): Refusal {
   if (error instanceof Refusal) return error
-  if (error instanceof StoreUnavailable || error instanceof AppendOutcomeUnknown) return new Refusal('unavailable', 'The log can not answer now: send the same again.', { cause: error })
+  if (error instanceof StoreUnavailable || error instanceof AppendOutcomeUnknown)
+    return new Refusal('unavailable', 'The log can not answer now: send the same again.', { cause: error })
   const { code, statusCode = 500, message } = error as Partial<FastifyError>
   switch (code) {
-    case 'FST_ERR_CTP_BODY_TOO_LARGE': return new Refusal('payload_too_large', `A body has at most ${BODY_BYTES_MAX} bytes.`)
-    case 'FST_ERR_CTP_INVALID_MEDIA_TYPE': return new Refusal('unsupported_media_type', 'A body is read as application/json only: say so in Content-Type.')
-    case 'FST_ERR_BAD_URL': return new Refusal('invalid_request', 'The path is not percent-encoded UTF-8.')
+    case 'FST_ERR_CTP_BODY_TOO_LARGE':
+      return new Refusal('payload_too_large', `A body has at most ${BODY_BYTES_MAX} bytes.`)
+    case 'FST_ERR_CTP_INVALID_MEDIA_TYPE':
+      return new Refusal('unsupported_media_type', 'A body is read as application/json only: say so in Content-Type.')
+    case 'FST_ERR_BAD_URL':
+      return new Refusal('invalid_request', 'The path is not percent-encoded UTF-8.')
     default:
       if (statusCode >= 400 && statusCode < 500) return new Refusal('invalid_request', message ?? 'The request is not valid.')
       return new Refusal('internal', 'The server has failed at this request: it is a bug.', { cause: error })
@@ -62,13 +73,18 @@ export function notFoundHandler(app: FastifyInstance): (request: FastifyRequest,
     // What answers the preflights of browsers, on every path.
     if (url === '*') return
     let path = paths.get(url)
-    if (!path) paths.set(url, (path = { pattern: new RegExp(`^${url.replaceAll('.', '\\.').replace(/:[A-Za-z]+/g, '[^/]+')}$`), methods: new Set(['OPTIONS']) }))
+    if (!path)
+      paths.set(
+        url,
+        (path = { pattern: new RegExp(`^${url.replaceAll('.', '\\.').replace(/:[A-Za-z]+/g, '[^/]+')}$`), methods: new Set(['OPTIONS']) }),
+      )
     for (const one of [method].flat()) path.methods.add(one)
   })
   return (request, reply) => {
     const path = request.url.split('?', 1)[0]!
     const methods = [...paths.values()].filter(({ pattern }) => pattern.test(path)).flatMap((found) => [...found.methods])
-    if (methods.length === 0) return sendProblem(reply, new Refusal('not_found', 'There is no such path: see /docs for those that there are.'))
+    if (methods.length === 0)
+      return sendProblem(reply, new Refusal('not_found', 'There is no such path: see /docs for those that there are.'))
     const allowed = [...new Set(methods)].sort().join(', ')
     reply.header('allow', allowed)
     if (request.method === 'OPTIONS') return reply.code(204).send()

@@ -1,7 +1,14 @@
 /** What the routes are made of, and the few things that many of them do. */
 import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox'
-import type { FastifyBaseLogger, FastifyInstance, FastifyRequest, RawReplyDefaultExpression, RawRequestDefaultExpression, RawServerDefault } from 'fastify'
-import type { Conversations } from '../domain/conversations.js'
+import type {
+  FastifyBaseLogger,
+  FastifyInstance,
+  FastifyRequest,
+  RawReplyDefaultExpression,
+  RawRequestDefaultExpression,
+  RawServerDefault,
+} from 'fastify'
+import type { Conversations, OpenConversation, Reader } from '../domain/conversations.js'
 import { type RefusalCode, invalidField } from '../domain/errors.js'
 import type { EventStore } from '../domain/event-store.js'
 import type { Presence } from '../domain/presence.js'
@@ -19,7 +26,13 @@ declare module 'fastify' {
   }
 }
 
-export type Api = FastifyInstance<RawServerDefault, RawRequestDefaultExpression, RawReplyDefaultExpression, FastifyBaseLogger, TypeBoxTypeProvider>
+export type Api = FastifyInstance<
+  RawServerDefault,
+  RawRequestDefaultExpression,
+  RawReplyDefaultExpression,
+  FastifyBaseLogger,
+  TypeBoxTypeProvider
+>
 
 export interface RouteParts {
   conversations: Conversations
@@ -38,28 +51,51 @@ export interface PageParameters {
 export const pageOptions = ({ cursor, limit = PAGE_DEFAULT }: PageParameters) => ({ cursor, limit })
 
 /** Waits until the read models show what was written at `minPosition`. @throws {Refusal} unavailable */
-export function shown({ store, readModels }: RouteParts, minPosition: string | undefined): Promise<void> | undefined {
+export function shown(parts: RouteParts, minPosition: string | undefined): Promise<void> | undefined {
   if (minPosition === undefined) return undefined
+  requirePosition(parts, minPosition)
+  return parts.readModels.waitFor(minPosition)
+}
+
+/** A conversation by its log, whose end is known here: only what was written elsewhere has to be waited for. @throws {Refusal} */
+export async function openShown(
+  parts: RouteParts,
+  conversationId: string,
+  who: Reader,
+  minPosition: string | undefined,
+): Promise<OpenConversation> {
+  if (minPosition !== undefined) requirePosition(parts, minPosition)
+  const opened = await parts.conversations.open(conversationId, who)
+  if (minPosition === undefined || opened.position >= minPosition) return opened
+  await parts.readModels.waitFor(minPosition)
+  return parts.conversations.open(conversationId, who)
+}
+
+function requirePosition({ store }: RouteParts, minPosition: string): void {
   if (!store.isPosition(minPosition)) throw invalidField('minPosition', 'is not the position of a write')
-  return readModels.waitFor(minPosition)
 }
 
 /** A write's answer. */
-export const written = ({ seq, position, unchanged }: { seq: number; position: string; unchanged: boolean }) => (unchanged ? { seq, position, unchanged } : { seq, position })
-export const positioned = ({ position, unchanged }: { position: string; unchanged: boolean }) => (unchanged ? { position, unchanged } : { position })
+export const written = ({ seq, position, unchanged }: { seq: number; position: string; unchanged: boolean }) =>
+  unchanged ? { seq, position, unchanged } : { seq, position }
+export const positioned = ({ position, unchanged }: { position: string; unchanged: boolean }) =>
+  unchanged ? { position, unchanged } : { position }
 
 /** As JSON a value has at most this many times the bytes that it was sent in: `1e9` becomes `1000000000`. */
 const GROWTH_MAX = 8
 
 /** Before the schema, which counts characters: what has too many bytes is `payload_too_large` whatever else is wrong with it. */
-export const boundedBytes = (field: string, bytesMax: number) => ({ headers, body }: FastifyRequest, _reply: unknown, done: (error?: Error) => void): void => {
-  try {
-    if (!(Number(headers['content-length']) * GROWTH_MAX <= bytesMax)) requireBytes((body as Record<string, unknown> | null | undefined)?.[field], bytesMax, field)
-    done()
-  } catch (error) {
-    done(error as Error)
+export const boundedBytes =
+  (field: string, bytesMax: number) =>
+  ({ headers, body }: FastifyRequest, _reply: unknown, done: (error?: Error) => void): void => {
+    try {
+      if (!(Number(headers['content-length']) * GROWTH_MAX <= bytesMax))
+        requireBytes((body as Record<string, unknown> | null | undefined)?.[field], bytesMax, field)
+      done()
+    } catch (error) {
+      done(error as Error)
+    }
   }
-}
 
 /** Answers whose content is free: their schemas describe, and JSON.stringify writes them. */
 export const asIs = () => (value: unknown) => JSON.stringify(value)

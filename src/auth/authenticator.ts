@@ -1,7 +1,7 @@
 import { createHash, timingSafeEqual } from 'node:crypto'
 import { type JWTPayload, type JWTVerifyGetKey, createRemoteJWKSet, decodeProtectedHeader, errors, jwtVerify } from 'jose'
 import { LRUCache } from 'lru-cache'
-import type { Authenticator, Identity, Scope } from '../domain/caller.js'
+import { type Authenticator, type Identity, type Scope, TokenRefusal } from '../domain/caller.js'
 import { Refusal, unavailable } from '../domain/errors.js'
 import { isUserId } from '../domain/ids.js'
 import type { Users } from '../domain/users.js'
@@ -52,9 +52,9 @@ export function createAuthenticator(options: AuthenticatorOptions): Authenticato
     async authenticate(token) {
       const identity = await identityOf(token)
       if (identity.kind === 'app') return identity
-      if (identity.expiresAt <= now()) throw unauthenticated('The token has expired: get a new one.')
+      if (identity.expiresAt <= now()) throw new TokenRefusal('expired')
       if (identity.deviceId !== null && (await isRevoked(identity.userId, identity.deviceId, identity.issuedAt))) {
-        throw unauthenticated('This device was revoked: it needs a token that is issued after that.')
+        throw new TokenRefusal('revoked')
       }
       return identity
     },
@@ -89,7 +89,8 @@ function tokenVerifier({ jwtSecret, jwksUrl }: AuthenticatorOptions, now: () => 
     const options = { currentDate: new Date(now()), requiredClaims: ['sub', 'exp'] }
     try {
       if (alg === 'HS256') return identityIn((await jwtVerify(token, secret, { ...options, algorithms: ['HS256'] })).payload)
-      if (publicKey && ASYMMETRIC.includes(alg)) return identityIn((await jwtVerify(token, publicKey, { ...options, algorithms: ASYMMETRIC })).payload)
+      if (publicKey && ASYMMETRIC.includes(alg))
+        return identityIn((await jwtVerify(token, publicKey, { ...options, algorithms: ASYMMETRIC })).payload)
     } catch (error) {
       throw refusalOfToken(error)
     }
@@ -110,7 +111,11 @@ function algorithmOf(token: string): string {
 
 /** The keys of JWKS_URL, kept for a while. That their host is down says nothing about the token. */
 function publicKeyOf(jwksUrl: string): JWTVerifyGetKey {
-  const keys = createRemoteJWKSet(new URL(jwksUrl), { timeoutDuration: JWKS_TIMEOUT_MS, cooldownDuration: JWKS_COOLDOWN_MS, cacheMaxAge: JWKS_AGE_MS_MAX })
+  const keys = createRemoteJWKSet(new URL(jwksUrl), {
+    timeoutDuration: JWKS_TIMEOUT_MS,
+    cooldownDuration: JWKS_COOLDOWN_MS,
+    cacheMaxAge: JWKS_AGE_MS_MAX,
+  })
   return async (header, token) => {
     try {
       return await keys(header, token)
@@ -123,8 +128,9 @@ function publicKeyOf(jwksUrl: string): JWTVerifyGetKey {
 }
 
 function refusalOfToken(error: unknown): unknown {
-  if (error instanceof errors.JWTExpired) return unauthenticated('The token has expired: get a new one.', error)
-  if (error instanceof errors.JWTClaimValidationFailed) return unauthenticated(`The token's claim "${error.claim}" is missing or not valid.`, error)
+  if (error instanceof errors.JWTExpired) return new TokenRefusal('expired', error)
+  if (error instanceof errors.JWTClaimValidationFailed)
+    return unauthenticated(`The token's claim "${error.claim}" is missing or not valid.`, error)
   if (error instanceof errors.JOSEError) return unauthenticated('The signature of the token is not valid.', error)
   return error
 }
@@ -132,8 +138,16 @@ function refusalOfToken(error: unknown): unknown {
 /** The claims as an identity. @throws {Refusal} unauthenticated */
 function identityIn({ sub, exp, iat, deviceId }: JWTPayload): UserIdentity {
   if (typeof sub !== 'string' || !isUserId(sub)) throw unauthenticated('The claim "sub" of the token is not a user id.')
-  if (deviceId !== undefined && (typeof deviceId !== 'string' || !isUserId(deviceId))) throw unauthenticated('The claim "deviceId" of the token is not a device id.')
+  if (deviceId !== undefined && (typeof deviceId !== 'string' || !isUserId(deviceId)))
+    throw unauthenticated('The claim "deviceId" of the token is not a device id.')
   if (typeof exp !== 'number' || !Number.isFinite(exp)) throw unauthenticated('The claim "exp" of the token is missing.')
-  if (iat !== undefined && (typeof iat !== 'number' || !Number.isFinite(iat))) throw unauthenticated('The claim "iat" of the token is not a time.')
-  return { kind: 'user', userId: sub, deviceId: deviceId ?? null, issuedAt: iat === undefined ? null : Math.round(iat * 1_000), expiresAt: exp * 1_000 }
+  if (iat !== undefined && (typeof iat !== 'number' || !Number.isFinite(iat)))
+    throw unauthenticated('The claim "iat" of the token is not a time.')
+  return {
+    kind: 'user',
+    userId: sub,
+    deviceId: deviceId ?? null,
+    issuedAt: iat === undefined ? null : Math.round(iat * 1_000),
+    expiresAt: exp * 1_000,
+  }
 }

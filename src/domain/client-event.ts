@@ -28,8 +28,17 @@ export function encodeEvent(event: RecordedEvent, head: number, isRecalled = fal
 }
 
 /** The message whose content this fact carries, or undefined. */
-export function messageShownBy(event: RecordedEvent): number | undefined {
+export function messageShownBy(event: Pick<RecordedEvent, 'type' | 'revision' | 'data'>): number | undefined {
   if (event.type === 'MessageSent') return event.revision
   if (event.type === 'MessageEdited') return (event.data as { messageSeq: number }).messageSeq
   return undefined
 }
+
+/** An event as a client has it, as far as blanking it needs. */
+export interface ClientEvent {
+  seq: number
+  type: string
+  data: object
+}
+
+export const messageShownIn = ({ type, seq, data }: ClientEvent): number | undefined => messageShownBy({ type, revision: seq, data })

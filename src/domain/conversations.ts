@@ -1,5 +1,5 @@
 import canonicalizeModule from 'canonicalize'
-import { encodeEvent, isoOf, messageShownBy } from './client-event.js'
+import { type ClientEvent, encodeEvent, isoOf, messageShownBy, messageShownIn } from './client-event.js'
 import type { ConversationCommand, ConversationContext, MessageCommand, MessageFacts } from './conversation/commands.js'
 import { decide, memberOf } from './conversation/decide.js'
 import {
@@ -13,6 +13,7 @@ import type { History } from './history.js'
 import { SEQ_MAX, conversationStream, directConversationId, receiptsStream } from './ids.js'
 import type { Logger } from './logger.js'
 import { type ReceiptsCommand, type ReceiptsState, cursorOf, decideReceipts, evolveReceipts, noReceipts, receiptsFromJson, receiptsToJson } from './receipts/receipts.js'
+import { RecentChanges } from './recent-changes.js'
 import type { SnapshotStore } from './snapshot-store.js'
 import type { Users } from './users.js'
 import { type Decider, type Folded, type Outcome, type Requester, Streams } from './write-path/streams.js'
@@ -63,6 +64,8 @@ export interface ConversationsOptions {
   membersMax: number
   /** Bound of the state cache, in entries (members, recent messages and changes). */
   cacheWeightMax: number
+  /** Other nodes write to the same log. */
+  isShared?: boolean
 }
 
 const conversationDecider: Decider<ConversationState, ConversationCommand, ConversationContext, ConversationEvent> = {
@@ -103,16 +106,17 @@ export class Conversations {
   readonly #history: History
   readonly #users: Users
   readonly #membersMax: number
+  readonly #recentChanges = new RecentChanges()
   readonly #streams: Streams<ConversationState, ConversationCommand, ConversationContext, ConversationEvent>
   readonly #receipts: Streams<ReceiptsState, ReceiptsCommand, typeof nothing, ReceiptEvent>
 
-  constructor({ store, snapshots, history, users, logger, membersMax, cacheWeightMax }: ConversationsOptions) {
+  constructor({ store, snapshots, history, users, logger, membersMax, cacheWeightMax, isShared = false }: ConversationsOptions) {
     this.#store = store
     this.#history = history
     this.#users = users
     this.#membersMax = membersMax
-    this.#streams = new Streams({ decider: conversationDecider, prepare: (...asked) => this.#prepare(...asked), store, snapshots, logger, cacheWeightMax })
-    this.#receipts = new Streams({ decider: receiptsDecider, prepare: () => nothing, store, snapshots, logger, cacheWeightMax })
+    this.#streams = new Streams({ decider: conversationDecider, prepare: (...asked) => this.#prepare(...asked), store, snapshots, logger, cacheWeightMax, isShared })
+    this.#receipts = new Streams({ decider: receiptsDecider, prepare: () => nothing, store, snapshots, logger, cacheWeightMax, isShared })
   }
 
   // --- reading ---
@@ -138,6 +142,18 @@ export class Conversations {
     return this.#streams.peek(conversationId)?.state
   }
 
+  /** What was recalled a moment ago, here or on another node, and tables may still show. */
+  recalledLately(conversationId: string): ReadonlySet<number> | undefined {
+    const state = this.peek(conversationId)
+    return state ? recentlyRecalled(state) : this.#recentChanges.recalled(conversationId)
+  }
+
+  /** Whether somebody is no member any more, though tables may still show it. */
+  hasLeftLately(conversationId: string, userId: string): boolean {
+    const state = this.peek(conversationId)
+    return state ? !state.members.has(userId) : this.#recentChanges.hasLeft(conversationId, userId)
+  }
+
   /**
    * Facts in seq order after `after` (-1: from the beginning), each as JSON text, recalled content blanked; and the head.
    * @throws {Refusal}
@@ -155,6 +171,14 @@ export class Conversations {
     // A recall within these very events counts too: the state may be a moment older than the log.
     for (const event of events) if (event.type === 'MessageRecalled') recalled.add((event.data as { messageSeq: number }).messageSeq)
     return events.map((event) => encodeEvent(event, Math.max(state.head, event.revision), recalled.has(messageShownBy(event) ?? -1)))
+  }
+
+  /** The same for events that are JSON text already and were current a while ago. */
+  async blankRecalled(conversationId: string, encoded: readonly string[]): Promise<string[]> {
+    const events = encoded.map((text) => ({ text, event: JSON.parse(text) as ClientEvent }))
+    const state = await this.stateOf(conversationId)
+    const recalled = await this.findRecalled(conversationId, events.flatMap(({ event }) => messageShownIn(event) ?? []), state)
+    return events.map(({ text, event }) => (recalled.has(messageShownIn(event) ?? -1) ? JSON.stringify({ ...event, data: { ...event.data, content: null } }) : text))
   }
 
   /** Which of these messages are recalled: the window knows the recent ones, the history those before. */
@@ -225,6 +249,7 @@ export class Conversations {
 
   /** Keeps what is in memory current with other nodes. */
   follow(conversationId: string, event: RecordedEvent): void {
+    this.#recentChanges.take(conversationId, event)
     this.#streams.follow(conversationId, event)
   }
 

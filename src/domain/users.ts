@@ -1,3 +1,4 @@
+import { unavailable } from './errors.js'
 import type { EventStore, Position, RecordedEvent } from './event-store.js'
 import type { UserEvent } from './events.js'
 import { userStream } from './ids.js'
@@ -25,7 +26,7 @@ export class Users {
   readonly #streams: Streams<UserState, { userId: string; wanted: UserCommand }, typeof nothing, UserEvent>
   readonly #store: EventStore
 
-  constructor(options: { store: EventStore; snapshots: SnapshotStore; logger: Logger; cacheWeightMax: number }) {
+  constructor(options: { store: EventStore; snapshots: SnapshotStore; logger: Logger; cacheWeightMax: number; isShared?: boolean }) {
     this.#store = options.store
     this.#streams = new Streams({ ...options, decider: userDecider, prepare: () => nothing })
   }
@@ -38,7 +39,15 @@ export class Users {
   /** Decides a user's command on itself; `position` is where reads can wait for it. @throws {Refusal} */
   async execute(userId: string, command: UserCommand, requester: Requester): Promise<{ position: Position; unchanged: boolean; state: UserState }> {
     const { kind, folded } = await this.#streams.execute(userId, { userId, wanted: command }, requester)
-    return { position: folded.position || (await this.#store.head()), unchanged: kind === 'unchanged', state: folded.state }
+    return { position: folded.position || (await this.#head()), unchanged: kind === 'unchanged', state: folded.state }
+  }
+
+  async #head(): Promise<Position> {
+    try {
+      return await this.#store.head()
+    } catch (error) {
+      throw unavailable('The log can not be read now: send the same again.', error)
+    }
   }
 
   /** Whether one of the two has blocked the other; at once where both are in memory. */

@@ -26,11 +26,18 @@ export interface LocalMember {
   pushedMentions: number
 }
 
+/** Whose own membership facts change: they get them as they are, wherever they look. Joining begins a run, leaving ends one. */
+export interface Subjects {
+  joined: string | undefined
+  left: string | undefined
+}
+
 /** Facts of a conversation waiting to be merged into one frame. */
 export interface Merge {
   events: string[]
   firstSeq: number
   lastSeq: number
+  subjects: Subjects
   /** The last position before the first of them: a device may not resume from beyond it yet. */
   floor: Position
   timer: NodeJS.Timeout

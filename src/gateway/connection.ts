@@ -1,11 +1,12 @@
 import type { Duplex } from 'node:stream'
 import type { WebSocket } from 'ws'
 import { Refusal, type RefusalCode } from '../domain/errors.js'
-import type { Position } from '../domain/event-store.js'
+import { type Position, StoreUnavailable } from '../domain/event-store.js'
 import type { Logger } from '../domain/logger.js'
 import { type ClientFrame, NotAFrame, WrongFrame, closeCodes, errorFrame, headFrame, jsonFrame, parseFrame } from './frames.js'
 import type { Outbox } from './outbox.js'
 import { FrameRate } from './frame-rate.js'
+import type { Attached, Delivery } from './delivery.js'
 import type { UnackedEvents } from './unacked-events.js'
 
 /** Bytes that may wait for a socket that does not read. */
@@ -15,24 +16,6 @@ const HELD_BYTES_MAX = 512 * 1024
 const UNANSWERED_MAX = 256
 const DRAINED_BYTES = 256 * 1024
 
-/** Facts on their way to a device: one frame shared by all who get it, and what it says. */
-export interface Delivery {
-  frame: Buffer
-  conversationId: string
-  /** Undefined for a `head`. */
-  firstSeq?: number
-  lastSeq: number
-  /** The facts as JSON text, one by one; for a re-push. */
-  events: readonly string[]
-  resume: Position
-}
-
-/** A place in the feed, and by conversation the first seq that was waiting to be merged there. */
-export interface Attached {
-  position: Position
-  merging: ReadonlyMap<string, number>
-}
-
 export type Handle = (connection: Connection, frame: ClientFrame) => Promise<object | undefined> | object | undefined
 
 /** A device's socket: reads frames in order, answers each once, and writes what it is handed, all of one loop turn at once. */
@@ -41,11 +24,13 @@ export class Connection {
   /** Set by hello. */
   userId = ''
   deviceId = ''
+  /** Of its token (ms); null counts as before any revocation. */
+  issuedAt: number | null = null
   /** The conversation that is open on this device. */
   activeConversationId: string | null = null
   unacked: UnackedEvents | undefined
   /** Where its live feed begins; facts that waited to be merged then come with the feed too. */
-  attached: Attached = { position: '', merging: new Map() }
+  attached: Attached = { position: '', resume: '', merging: new Map() }
   /** Of the last facts that went out. */
   resume: Position = ''
   isOpen = true
@@ -60,8 +45,13 @@ export class Connection {
   readonly #inFlight = new Set<Promise<void>>()
   #queue: Buffer[] = []
   #queuedBytes = 0
-  #isAlive = true
+  /** Something came since the last look. */
+  #isHeard = true
+  #heardAt = 0
+  #pingedAt = performance.now()
   #isPaused = false
+  /** Pushes that came before hello was answered. */
+  #early: Buffer[] | undefined
   #held: Delivery[] | undefined
   #heldBytes = 0
   #heldHeads: Map<string, { seq: number; resume: Position }> | undefined
@@ -75,7 +65,7 @@ export class Connection {
     this.#logger = options.logger
     this.#rate = options.framesPerSecond === undefined ? undefined : new FrameRate(options.framesPerSecond)
     ws.on('message', (data: Buffer, isBinary) => this.#receive(data, isBinary))
-    ws.on('pong', () => { this.#isAlive = true })
+    ws.on('pong', () => { this.#isHeard = true })
     ws.on('close', () => this.#closed())
     // A close always follows an error; what went wrong on a client's line is no news.
     ws.on('error', () => {})
@@ -99,6 +89,12 @@ export class Connection {
     this.send(jsonFrame(frame))
   }
 
+  /** What is no answer: never before the one to hello. */
+  push(frame: Buffer): void {
+    if (this.#early) this.#early.push(frame)
+    else this.send(frame)
+  }
+
   /** Facts from the live feed; held back while older ones are still being sent. */
   deliver(delivery: Delivery): void {
     if (this.#held) return this.#hold(delivery)
@@ -113,9 +109,24 @@ export class Connection {
 
   /** From now on facts wait until `release`. */
   hold(): void {
+    this.#early = []
     this.#held = []
     this.#heldBytes = 0
     this.#heldHeads = new Map()
+  }
+
+  /** Answers hello; facts go on being held. */
+  welcome(answer: object): void {
+    this.sendJson(answer)
+    for (const frame of this.#early ?? []) this.send(frame)
+    this.#early = undefined
+  }
+
+  /** Hello has failed: what was held for it is void. */
+  turnAway(): void {
+    this.#early = undefined
+    this.#held = undefined
+    this.#heldHeads = undefined
   }
 
   #hold(delivery: Delivery): void {
@@ -134,9 +145,12 @@ export class Connection {
     this.#held = undefined
     this.#heldHeads = undefined
     for (const delivery of held) this.#sendFacts(delivery)
-    for (const [conversationId, { seq, resume }] of heads ?? []) {
-      this.resume = resume
-      this.send(headFrame(conversationId, seq, resume))
+    // All heads together stand for what follows the held facts: none but the last of them may move the place to resume from.
+    const last = [...(heads?.values() ?? [])].at(-1)
+    const furthest = [...(heads?.values() ?? [])].reduce((max, { resume }) => (resume > max ? resume : max), this.resume)
+    for (const [conversationId, head] of heads ?? []) {
+      if (head === last) this.resume = furthest
+      this.send(headFrame(conversationId, head.seq, this.resume))
     }
   }
 
@@ -201,26 +215,26 @@ export class Connection {
     const wasOpen = this.isOpen
     this.isOpen = false
     this.#queue = []
-    this.#held = undefined
+    this.turnAway()
     this.unacked = undefined
     if (wasOpen) this.onClose()
   }
 
-  /** A ping frame; a socket that was silent since the last but one is given up. Gives whether it is alive. */
-  heartbeat(): boolean {
-    if (!this.#isAlive) {
-      this.#ws.terminate()
-      return false
-    }
-    this.#isAlive = false
+  /** A ping frame every `everyMs`; a socket that was silent for twice that is given up. */
+  heartbeat(now: number, everyMs: number): void {
+    // Who is not read just now can't be heard either.
+    if (this.#isHeard || this.#isPaused) this.#heardAt = now
+    this.#isHeard = false
+    if (now - this.#heardAt >= 2 * everyMs) return this.#ws.terminate()
+    if (now - this.#pingedAt < everyMs) return
+    this.#pingedAt += everyMs
     if (this.#ws.readyState === this.#ws.OPEN) this.#ws.ping()
-    return true
   }
 
   // --- reading ---
 
   #receive(data: Buffer, isBinary: boolean): void {
-    this.#isAlive = true
+    this.#isHeard = true
     if (!this.isOpen) return
     if (isBinary) return this.#refuseNotAFrame('Frames are text, not binary.')
     const verdict = this.#rate?.take() ?? 'allowed'
@@ -259,6 +273,7 @@ export class Connection {
 
   #answerError(ref: number | undefined, error: unknown): void {
     if (error instanceof Refusal) return this.send(errorFrame(ref, error.code, error.message))
+    if (error instanceof StoreUnavailable) return this.send(errorFrame(ref, 'unavailable', 'The log can not answer now: send the same again.'))
     this.#logger.error({ err: error, sessionId: this.sessionId }, 'a frame could not be handled')
     this.send(errorFrame(ref, 'internal', 'The server could not handle this frame: it is a bug.'))
   }

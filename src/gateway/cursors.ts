@@ -21,6 +21,7 @@ export class Cursors {
   readonly #logger: Logger
   /** By member; in the order in which they are due. */
   readonly #moved = new Map<string, Moved>()
+  readonly #writing = new Set<Promise<void>>()
   #timer: NodeJS.Timeout | undefined
 
   constructor(conversations: Conversations, logger: Logger) {
@@ -39,14 +40,16 @@ export class Cursors {
   }
 
   /** What this device has moved is written now. */
-  async flushOf(connection: Connection): Promise<void> {
+  flushOf(connection: Connection): void {
     const own = [...this.#moved].filter(([, moved]) => moved.connection === connection)
-    await Promise.all(own.map(([key, moved]) => this.#write(key, moved)))
+    for (const [key, moved] of own) this.#write(key, moved)
   }
 
+  /** Everything is written, also what is just being written. */
   async flushAll(): Promise<void> {
     clearTimeout(this.#timer)
-    await Promise.all([...this.#moved].map(([key, moved]) => this.#write(key, moved)))
+    for (const [key, moved] of this.#moved) this.#write(key, moved)
+    await Promise.all(this.#writing)
   }
 
   #of(connection: Connection, conversationId: string): Moved {
@@ -69,12 +72,17 @@ export class Cursors {
         this.#timer = setTimeout(() => this.#writeDue(), moved.dueAt - now)
         return
       }
-      void this.#write(key, moved)
+      this.#write(key, moved)
     }
   }
 
-  async #write(key: string, { connection, conversationId, readSeq, deliveredSeq }: Moved): Promise<void> {
+  #write(key: string, moved: Moved): void {
     this.#moved.delete(key)
+    const writing = this.#append(moved).finally(() => this.#writing.delete(writing))
+    this.#writing.add(writing)
+  }
+
+  async #append({ connection, conversationId, readSeq, deliveredSeq }: Moved): Promise<void> {
     const requester = { actor: { userId: connection.userId }, correlationId: connection.sessionId }
     try {
       if (deliveredSeq !== undefined) await this.#conversations.markDelivered(conversationId, deliveredSeq, requester)

@@ -1,6 +1,7 @@
 import type { Position } from '../domain/event-store.js'
-import type { Audience } from './audience.js'
-import type { Connection, Delivery } from './connection.js'
+import type { Audience, Subjects } from './audience.js'
+import type { Connection } from './connection.js'
+import type { Attached, Delivery } from './delivery.js'
 import { eventsFrame, headFrame } from './frames.js'
 
 /** Above this many members and messages a second, and in all large conversations, facts are merged. */
@@ -20,7 +21,7 @@ export interface Run {
   resume: Position
   /** The last position before them. */
   floor: Position
-  subjects: { joined: readonly string[]; left: string | undefined }
+  subjects: Subjects
 }
 
 /**
@@ -45,6 +46,7 @@ export class Delivering {
     if (audience.merge) {
       audience.merge.events.push(...run.events)
       audience.merge.lastSeq = run.lastSeq
+      audience.merge.subjects = { joined: audience.merge.subjects.joined, left: run.subjects.left }
       if (!this.#isMerged(audience)) this.flush(audience, run.resume)
       return
     }
@@ -61,7 +63,7 @@ export class Delivering {
 
   #wait(audience: Audience, run: Run, waitMs: number): void {
     const timer = setTimeout(() => this.flush(audience), waitMs)
-    audience.merge = { events: [...run.events], firstSeq: run.firstSeq, lastSeq: run.lastSeq, floor: run.floor, timer }
+    audience.merge = { events: [...run.events], firstSeq: run.firstSeq, lastSeq: run.lastSeq, floor: run.floor, subjects: run.subjects, timer }
     this.#merging.add(audience)
   }
 
@@ -71,7 +73,7 @@ export class Delivering {
     if (!merge) return
     this.forget(audience)
     audience.lastFrameAt = performance.now()
-    this.#emit(audience, { ...merge, resume, subjects: { joined: [], left: undefined } })
+    this.#emit(audience, { ...merge, resume })
   }
 
   /** Nobody is left to send it to. */
@@ -81,9 +83,10 @@ export class Delivering {
     this.#merging.delete(audience)
   }
 
-  /** By conversation, the first seq that waits. */
-  mergingNow(): ReadonlyMap<string, number> {
-    return new Map([...this.#merging].map(({ conversationId, merge }) => [conversationId, merge?.firstSeq ?? Infinity]))
+  /** Where a device's live feed begins that comes now. */
+  attachAt(position: Position): Attached {
+    const merging = new Map([...this.#merging].map(({ conversationId, merge }) => [conversationId, merge?.firstSeq ?? Infinity]))
+    return { position, resume: this.#resumeOf(position), merging }
   }
 
   stop(): void {
@@ -93,7 +96,7 @@ export class Delivering {
   /** `head` at once for a device that has become active. */
   announceHead(connection: Connection, audience: Audience, position: Position): void {
     const seq = audience.merge ? audience.merge.firstSeq - 1 : audience.head
-    connection.send(headFrame(audience.conversationId, seq, this.#resumeOf(position)))
+    connection.deliver(headDelivery(audience.conversationId, seq, this.#resumeOf(position)))
   }
 
   /** Never beyond what waits somewhere. */
@@ -111,7 +114,7 @@ export class Delivering {
     for (const { user } of audience.members.values()) {
       for (const connection of user.connections) {
         if (!isLarge || connection.activeConversationId === audience.conversationId) deliveries.forEach((delivery) => connection.deliver(delivery))
-        else if (run.subjects.joined.includes(user.userId) || run.subjects.left === user.userId) deliverOwn(connection, audience.conversationId, run, resume)
+        else if (run.subjects.joined === user.userId || run.subjects.left === user.userId) deliverOwn(connection, audience.conversationId, run, resume)
         else connection.deliver((head ??= headDelivery(audience.conversationId, run.lastSeq, resume)))
       }
     }
@@ -129,13 +132,13 @@ function deliveriesOf(conversationId: string, run: Run, resume: Position): Deliv
   return deliveries
 }
 
-/** Where to cut, so that each piece has at most FRAME_CHARACTERS_MAX, and at least one fact. */
-export function cuts(events: readonly string[]): { from: number; to: number }[] {
+/** Where to cut, so that each piece has at most so many characters, and at least one fact. */
+export function cuts(events: readonly string[], charactersMax = FRAME_CHARACTERS_MAX): { from: number; to: number }[] {
   const pieces: { from: number; to: number }[] = []
   let from = 0
   let characters = 0
   events.forEach((event, index) => {
-    if (index > from && characters + event.length > FRAME_CHARACTERS_MAX) {
+    if (index > from && characters + event.length > charactersMax) {
       pieces.push({ from, to: index })
       from = index
       characters = 0
@@ -151,12 +154,18 @@ const headDelivery = (conversationId: string, seq: number, resume: Position): De
 
 /** One's own joining or leaving, as a fact also where one does not look; what lies around it is announced. */
 function deliverOwn(connection: Connection, conversationId: string, run: Run, resume: Position): void {
-  const isLeaving = run.subjects.left === connection.userId
-  const index = isLeaving ? run.events.length - 1 : 0
-  const own = run.events[index]
-  if (own === undefined) return
-  if (isLeaving && index > 0) connection.deliver(headDelivery(conversationId, run.lastSeq - 1, resume))
-  const seq = run.firstSeq + index
-  connection.deliver({ frame: eventsFrame([own], resume), conversationId, firstSeq: seq, lastSeq: seq, events: [own], resume })
-  if (!isLeaving && run.events.length > 1) connection.deliver(headDelivery(conversationId, run.lastSeq, resume))
+  const last = run.events.length - 1
+  const isJoining = run.subjects.joined === connection.userId
+  const isLeaving = run.subjects.left === connection.userId && (last > 0 || !isJoining)
+  const beforeLast = run.floor < resume ? run.floor : resume
+  const fact = (index: number) => {
+    const seq = run.firstSeq + index
+    const events = run.events.slice(index, index + 1)
+    const upTo = index === last ? resume : beforeLast
+    connection.deliver({ frame: eventsFrame(events, upTo), conversationId, firstSeq: seq, lastSeq: seq, events, resume: upTo })
+  }
+  if (isJoining) fact(0)
+  const headAt = isLeaving ? last - 1 : last
+  if (headAt >= (isJoining ? 1 : 0)) connection.deliver(headDelivery(conversationId, run.firstSeq + headAt, headAt === last ? resume : beforeLast))
+  if (isLeaving) fact(last)
 }

@@ -6,7 +6,7 @@ import {
 } from '../schemas/common.js'
 import { compileBody, refusalOf, requireBytes, requireCleanJson } from '../schemas/validator.js'
 
-const Ref = Type.Integer({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER, description: "The client's number of a request; its one answer carries it" })
+export const Ref = Type.Integer({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER, description: "The client's number of a request; its one answer carries it" })
 const PRESENCE_USERS_MAX = 500
 const UserIds = Type.Array(UserId, { minItems: 1, maxItems: PRESENCE_USERS_MAX })
 
@@ -14,7 +14,7 @@ const UserIds = Type.Array(UserId, { minItems: 1, maxItems: PRESENCE_USERS_MAX }
 export const clientFrames = {
   hello: closedObject({
     type: Type.Literal('hello'), ref: Ref, token: Type.String({ minLength: 1, maxLength: 8_192 }), deviceId: Type.Optional(DeviceId),
-    position: Type.Optional(Type.String({ minLength: 1, maxLength: 256 })), acks: Type.Optional(Type.Boolean()),
+    position: Type.Optional(Type.String({ maxLength: 256 })), acks: Type.Optional(Type.Boolean()),
   }),
   'message.send': closedObject({
     type: Type.Literal('message.send'), ref: Ref, conversationId: ConversationId, clientMessageId: ClientMessageId, content: Content,

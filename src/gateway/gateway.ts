@@ -3,9 +3,9 @@ import type { IncomingMessage } from 'node:http'
 import { setTimeout as delay } from 'node:timers/promises'
 import type { Duplex } from 'node:stream'
 import { type WebSocket, WebSocketServer } from 'ws'
-import type { Authenticator, Identity } from '../domain/caller.js'
+import { type Authenticator, type Identity, TokenRefusal } from '../domain/caller.js'
 import type { Conversations } from '../domain/conversations.js'
-import { Refusal, invalidField, notFound, unreachable } from '../domain/errors.js'
+import { Refusal, invalidField, unreachable } from '../domain/errors.js'
 import type { EventStore, Position } from '../domain/event-store.js'
 import type { Logger } from '../domain/logger.js'
 import type { Users } from '../domain/users.js'
@@ -13,19 +13,25 @@ import type { ReadModels } from '../projections/read-models.js'
 import { FRAME_BYTES_MAX, PAGE_DEFAULT } from '../schemas/common.js'
 import { Connection } from './connection.js'
 import { Cursors } from './cursors.js'
-import type { LocalUser } from './audience.js'
+import type { Audience, LocalUser } from './audience.js'
 import { type ClientFrame, type ClientFrames, closeCodes, eventsFrame, headFrame, textFrame } from './frames.js'
 import { Hub } from './hub.js'
 import { Outbox } from './outbox.js'
-import { LocalPresence } from './presence.js'
+import { cuts } from './deliver.js'
+import type { OnlineDevices, Session } from './online-devices.js'
+import { LivePresence } from './presence.js'
 import { type Missed, Resume } from './resume.js'
+import type { Signals } from './signals.js'
+import { TIMES, type Times } from './times.js'
 import { Typing } from './typing.js'
 import { UnackedEvents } from './unacked-events.js'
 
-export const HEARTBEAT_MS = 30_000
-const HELLO_WITHIN_MS = 10_000
-const CONNECTIONS_PER_USER_MAX = 20
-const REPUSH_TICK_MS = 500
+export const CONNECTIONS_PER_USER_MAX = 20
+/** Looks for what is due, in a part of the time after which it is. */
+const HEARTBEAT_TICKS = 30
+const REPUSH_TICKS = 10
+/** What an answer with facts has at most, so that no frame fills a socket by itself; the client asks for the rest. */
+const EVENTS_CHARACTERS_MAX = 256 * 1024
 /** Devices are asked to leave one after the other over this time. */
 const GOAWAY_SPREAD_MS = 2_000
 const TIMER_MS_MAX = 2 ** 31 - 1
@@ -37,17 +43,24 @@ export interface GatewayOptions {
   readModels: ReadModels
   authenticator: Authenticator
   logger: Logger
+  /** Of this node, or of all. */
+  online: OnlineDevices
+  /** To and from other nodes. */
+  signals: Signals
   fanoutOnWriteMembersMax: number
   framesPerSecond: number | undefined
   /** Origins of browsers that may connect; empty: any that sends none, `*`: all. */
   allowedOrigins: readonly string[]
+  /** Where not the usual ones. */
+  times?: Partial<Times> | undefined
 }
 
 /** The WebSocket side: takes connections, answers their frames, and lets the hub deliver. */
 export class Gateway {
   readonly hub: Hub
-  readonly presence: LocalPresence
+  readonly presence: LivePresence
   readonly #options: GatewayOptions
+  readonly #times: Times
   readonly #server = new WebSocketServer({ noServer: true, maxPayload: FRAME_BYTES_MAX, perMessageDeflate: false, clientTracking: false, skipUTF8Validation: false })
   readonly #connections = new Set<Connection>()
   readonly #outbox = new Outbox()
@@ -59,17 +72,19 @@ export class Gateway {
   #isDraining = false
 
   constructor(options: GatewayOptions) {
-    const { store, conversations, users, readModels, logger, fanoutOnWriteMembersMax } = options
+    const { store, conversations, users, readModels, logger, online, signals, fanoutOnWriteMembersMax } = options
     this.#options = options
+    this.#times = { ...TIMES, ...options.times }
     this.hub = new Hub({ store, readModels, logger, fanoutOnWriteMembersMax, loadState: (id) => conversations.stateOf(id) })
-    this.presence = new LocalPresence({
-      users, readModels, connectionsOf: (userId) => this.hub.users.get(userId)?.connections ?? [], onError: (err) => logger.warn({ err }, 'a change of presence was not told'),
+    this.presence = new LivePresence({
+      online, users, readModels, connectionsOf: (userId) => this.hub.users.get(userId)?.connections ?? [], onError: (err) => logger.warn({ err }, 'a change of presence was not told'),
     })
+    online.onReplaced = (session) => this.#makeWay(session)
     this.#cursors = new Cursors(conversations, logger)
     this.#resume = new Resume({ store, conversations, readModels, hub: this.hub, fanoutOnWriteMembersMax })
-    this.#typing = new Typing({ hub: this.hub, users, conversations })
-    this.hub.onUserEvent = (userId, event) => {
-      if (event.type === 'DeviceRevoked') this.#closeDevice(userId, event.data.deviceId)
+    this.#typing = new Typing({ hub: this.hub, users, conversations, signals })
+    this.hub.onUserEvent = (userId, event, at) => {
+      if (event.type === 'DeviceRevoked') this.#closeDevice(userId, event.data.deviceId, at)
     }
   }
 
@@ -80,7 +95,8 @@ export class Gateway {
   /** Begins to follow the log. */
   async start(): Promise<void> {
     await this.hub.start()
-    this.#timers.push(setInterval(() => this.#heartbeat(), HEARTBEAT_MS / 10), setInterval(() => this.#repush(), REPUSH_TICK_MS))
+    const { heartbeatMs, repushAfterMs } = this.#times
+    this.#timers.push(setInterval(() => this.#heartbeat(), heartbeatMs / HEARTBEAT_TICKS), setInterval(() => this.#repush(), repushAfterMs / REPUSH_TICKS))
   }
 
   /** Takes over an HTTP connection that wants to become a WebSocket. */
@@ -107,7 +123,6 @@ export class Gateway {
     }
     await this.#cursors.flushAll()
     await this.hub.stop()
-    this.presence.stop()
     // Their close frames have a moment to be answered.
     for (let waitedMs = 0; this.#connections.size > 0 && waitedMs < 1_000; waitedMs += 50) await delay(50)
     for (const connection of this.#connections) connection.terminate()
@@ -119,7 +134,7 @@ export class Gateway {
     const { logger, framesPerSecond } = this.#options
     const connection = new Connection(ws, socket, { sessionId: randomUUID(), outbox: this.#outbox, logger, framesPerSecond, handle: (from, frame) => this.#handle(from, frame) })
     this.#connections.add(connection)
-    this.#expireAt(connection, Date.now() + HELLO_WITHIN_MS, closeCodes.noHello, 'hello must come within 10 s.')
+    this.#expireAt(connection, Date.now() + this.#times.helloWithinMs, closeCodes.noHello, 'hello must come within 10 s.')
     connection.onClose = () => this.#left(connection)
     ws.once('close', () => this.#connections.delete(connection))
   }
@@ -135,34 +150,47 @@ export class Gateway {
     clearTimeout(this.#expiries.get(connection))
     this.#expiries.delete(connection)
     if (connection.userId === '') return
-    void this.#cursors.flushOf(connection)
+    this.#cursors.flushOf(connection)
     this.hub.leave(connection)
     this.presence.disconnected(connection)
   }
 
-  #closeDevice(userId: string, deviceId: string): void {
+  #closeDevice(userId: string, deviceId: string, revokedAt: number): void {
     for (const connection of this.hub.users.get(userId)?.connections ?? []) {
-      if (connection.deviceId === deviceId) connection.refuse(closeCodes.deviceRevoked, { code: 'unauthenticated', message: 'This device was revoked.' })
+      const isOlder = connection.issuedAt === null || connection.issuedAt < revokedAt
+      if (connection.deviceId === deviceId && isOlder) connection.refuse(closeCodes.deviceRevoked, { code: 'unauthenticated', message: 'This device was revoked.' })
     }
   }
 
-  /** Spread over the interval, so that not all are pinged at once. */
-  #heartbeatTurn = 0
+  /** Each is pinged by its own clock, which began when it came: not all at once. */
   #heartbeat(): void {
-    this.#heartbeatTurn = (this.#heartbeatTurn + 1) % 10
-    let index = 0
-    for (const connection of this.#connections) if (index++ % 10 === this.#heartbeatTurn) connection.heartbeat()
+    const now = performance.now()
+    for (const connection of this.#connections) connection.heartbeat(now, this.#times.heartbeatMs)
   }
 
   #repush(): void {
     for (const connection of this.#connections) {
       if (!connection.unacked) continue
       const { events, heads } = connection.unacked.takeDue()
-      for (const due of events.values()) connection.send(eventsFrame(due, connection.resume, true))
+      for (const [conversationId, due] of events) void this.#sendAgain(connection, conversationId, due)
       for (const conversationId of heads.keys()) {
         const audience = this.hub.audienceOf(conversationId)
         if (audience) connection.send(headFrame(conversationId, audience.head, connection.resume))
       }
+    }
+  }
+
+  /** What was recalled since is blanked, and who is no member any more gets again no more than that it is none. */
+  async #sendAgain(connection: Connection, conversationId: string, due: readonly string[]): Promise<void> {
+    try {
+      const isMember = this.hub.users.get(connection.userId)?.conversations.has(conversationId) ?? false
+      const allowed = isMember ? due : due.filter((event) => isDepartureOf(event, connection.userId))
+      if (allowed.length === 0) return
+      const events = await this.#options.conversations.blankRecalled(conversationId, allowed)
+      for (const { from, to } of cuts(events)) connection.send(eventsFrame(events.slice(from, to), connection.resume, true))
+    } catch (error) {
+      // It comes again when it is due again.
+      this.#options.logger.warn({ err: error, conversationId }, 'events were not sent again')
     }
   }
 
@@ -215,7 +243,9 @@ export class Gateway {
   }
 
   async #ack(connection: Connection, { conversationId, seq }: ClientFrames['ack']): Promise<undefined> {
-    connection.unacked?.acknowledge(conversationId, seq)
+    const wasAwaited = connection.unacked?.acknowledge(conversationId, seq) ?? false
+    // That it is no member any more arrives too, and is acknowledged: then there is no cursor to move.
+    if (wasAwaited && !this.hub.users.get(connection.userId)?.conversations.has(conversationId)) return
     await this.#requireSeq(connection, conversationId, seq)
     this.#cursors.delivered(connection, conversationId, seq)
   }
@@ -228,18 +258,32 @@ export class Gateway {
   /** The facts are JSON text already: the answer is put together, not encoded anew. */
   async #getEvents(connection: Connection, { ref, conversationId, after, limit }: ClientFrames['events.get']): Promise<undefined> {
     const { items, head } = await this.#options.conversations.readEvents(conversationId, { userId: connection.userId }, after ?? -1, limit ?? PAGE_DEFAULT)
-    connection.send(textFrame(`{"type":"ok","ref":${ref},"events":[${items.join(',')}],"head":${head}}`))
+    const { to } = cuts(items, EVENTS_CHARACTERS_MAX)[0]!
+    connection.send(textFrame(`{"type":"ok","ref":${ref},"events":[${items.slice(0, to).join(',')}],"head":${head}}`))
   }
 
-  #setActive(connection: Connection, { conversationId }: ClientFrames['active']): undefined {
-    if (conversationId === null) {
-      connection.activeConversationId = null
-      return
-    }
-    const member = this.hub.users.get(connection.userId)?.conversations.get(conversationId)
-    if (!member) throw notFound()
+  #setActive(connection: Connection, { conversationId }: ClientFrames['active']): undefined | Promise<undefined> {
+    const before = connection.activeConversationId
     connection.activeConversationId = conversationId
-    if (this.hub.isLarge(member.audience)) this.hub.announceHead(connection, member.audience)
+    if (conversationId === null) return
+    const member = this.hub.users.get(connection.userId)?.conversations.get(conversationId)
+    if (member) return this.#announceWhereLarge(connection, member.audience)
+    return this.#requireMember(connection, conversationId).catch((error: unknown) => {
+      if (connection.activeConversationId === conversationId) connection.activeConversationId = before
+      throw error
+    })
+  }
+
+  #announceWhereLarge(connection: Connection, audience: Audience): undefined {
+    if (this.hub.isLarge(audience)) this.hub.announceHead(connection, audience)
+  }
+
+  /** Who has just joined may say so before the feed does. */
+  async #requireMember(connection: Connection, conversationId: string): Promise<undefined> {
+    const { position } = await this.#options.conversations.open(conversationId, { userId: connection.userId })
+    await this.hub.reached(position)
+    const audience = this.hub.audienceOf(conversationId)
+    if (audience) this.#announceWhereLarge(connection, audience)
   }
 
   // --- hello ---
@@ -259,17 +303,16 @@ export class Gateway {
     if (!identity) return
     const { userId, issuedAt } = identity
     const deviceId = deviceOf(identity, frame.deviceId)
-    if (await this.#options.authenticator.isRevoked(userId, deviceId, issuedAt)) {
-      return connection.refuse(closeCodes.deviceRevoked, { ref: frame.ref, code: 'unauthenticated', message: 'This device was revoked: take a new token.' })
-    }
+    if (await this.#options.authenticator.isRevoked(userId, deviceId, issuedAt)) return this.#refuseRevoked(connection, frame.ref)
     if (frame.deviceId !== undefined || identity.deviceId !== null) await this.#seeDevice(connection, userId, deviceId)
     const position = frame.position !== undefined && (await this.#resume.isKnown(frame.position)) ? frame.position : undefined
-    Object.assign(connection, { userId, deviceId })
+    Object.assign(connection, { userId, deviceId, issuedAt })
     try {
       await this.#welcome(connection, frame, position)
     } catch (error) {
       // Nothing of it has happened: hello may be said again.
       this.hub.leave(connection)
+      connection.turnAway()
       connection.userId = ''
       throw error
     }
@@ -283,7 +326,8 @@ export class Gateway {
       connection.refuse(closeCodes.tokenRefused, { ref: frame.ref, code: 'unauthenticated', message: "A WebSocket takes a user's token, not an app's secret." })
     } catch (error) {
       if (!(error instanceof Refusal) || error.code !== 'unauthenticated') throw error
-      const closeCode = isExpired(frame.token) ? closeCodes.tokenExpired : closeCodes.tokenRefused
+      const reason = error instanceof TokenRefusal ? error.reason : undefined
+      const closeCode = reason === 'expired' ? closeCodes.tokenExpired : reason === 'revoked' ? closeCodes.deviceRevoked : closeCodes.tokenRefused
       connection.refuse(closeCode, { ref: frame.ref, code: 'unauthenticated', message: error.message })
     }
     return undefined
@@ -294,13 +338,15 @@ export class Gateway {
     connection.hold()
     const user = await this.hub.enter(connection)
     const missed = position === undefined ? undefined : await this.#resume.find(user, position, connection.attached)
+    // From `enter` on a revocation closes this socket; one before that is seen here.
+    if (await this.#options.authenticator.isRevoked(connection.userId, connection.deviceId, connection.issuedAt)) return this.#refuseRevoked(connection, ref)
     if (!connection.isOpen) return this.hub.leave(connection)
-    if (acks) connection.unacked = new UnackedEvents()
+    if (acks) connection.unacked = new UnackedEvents(this.#times.repushAfterMs)
     this.presence.connected(connection)
     this.#makeRoom(connection)
     const { sessionId, userId, deviceId, attached } = connection
-    connection.resume = missed && position !== undefined ? position : attached.position
-    connection.sendJson({ type: 'ok', ref, sessionId, userId, deviceId, position: connection.resume, recovered: asked === undefined || missed !== undefined, heartbeatMs: HEARTBEAT_MS })
+    connection.resume = missed && position !== undefined ? position : attached.resume
+    connection.welcome({ type: 'ok', ref, sessionId, userId, deviceId, position: connection.resume, recovered: asked === undefined || missed !== undefined, heartbeatMs: this.#times.heartbeatMs })
     // Frames of the client are taken from here on; what was missed goes out beside their answers.
     if (missed && position !== undefined) void this.#sendMissed(connection, user, missed, position)
     else connection.release()
@@ -316,6 +362,10 @@ export class Gateway {
     }
   }
 
+  #refuseRevoked(connection: Connection, ref: number): void {
+    connection.refuse(closeCodes.deviceRevoked, { ref, code: 'unauthenticated', message: 'This device was revoked: take a new token.' })
+  }
+
   /** A device that names itself is remembered, once. */
   async #seeDevice(connection: Connection, userId: string, deviceId: string): Promise<void> {
     const { state } = await this.#options.users.load(userId)
@@ -328,8 +378,17 @@ export class Gateway {
     const sameDevice = others.filter((other) => other.deviceId === connection.deviceId)
     const rest = others.filter((other) => other.deviceId !== connection.deviceId)
     const surplus = rest.slice(0, Math.max(0, rest.length + 1 - CONNECTIONS_PER_USER_MAX))
-    for (const old of [...sameDevice, ...surplus]) old.refuse(closeCodes.replaced, { code: 'invalid_request', message: 'A newer connection has taken the place of this one.' })
+    for (const old of [...sameDevice, ...surplus]) refuseReplaced(old)
   }
+
+  /** The same, where the newer one is on another node. */
+  #makeWay({ userId, sessionId }: Session): void {
+    for (const connection of this.hub.users.get(userId)?.connections ?? []) if (connection.sessionId === sessionId) refuseReplaced(connection)
+  }
+}
+
+function refuseReplaced(connection: Connection): void {
+  connection.refuse(closeCodes.replaced, { code: 'invalid_request', message: 'A newer connection has taken the place of this one.' })
 }
 
 function deviceOf(identity: Extract<Identity, { kind: 'user' }>, asked: string | undefined): string {
@@ -337,14 +396,9 @@ function deviceOf(identity: Extract<Identity, { kind: 'user' }>, asked: string |
   return asked ?? identity.deviceId ?? `d-${randomUUID()}`
 }
 
-/** Whether a refused token has merely run out: then a new one helps. */
-function isExpired(token: string): boolean {
-  try {
-    const { exp } = JSON.parse(Buffer.from(token.split('.')[1] ?? '', 'base64url').toString()) as { exp?: unknown }
-    return typeof exp === 'number' && exp * 1_000 <= Date.now()
-  } catch {
-    return false
-  }
+function isDepartureOf(event: string, userId: string): boolean {
+  const { type, data } = JSON.parse(event) as { type: string; data: { userId?: string } }
+  return (type === 'MemberLeft' || type === 'MemberRemoved') && data.userId === userId
 }
 
 function isOriginAllowed(request: IncomingMessage, allowed: readonly string[]): boolean {

@@ -7,7 +7,7 @@ import { type ConversationEvent, type ReceiptEvent, type UserEvent, factOf } fro
 import { CONVERSATION_PREFIX, RECEIPTS_PREFIX, USER_PREFIX, idOfStream } from '../domain/ids.js'
 import type { Logger } from '../domain/logger.js'
 import type { MembershipOfUser, ReadModels } from '../projections/read-models.js'
-import { Audience, type LocalMember, type LocalUser } from './audience.js'
+import { Audience, type LocalMember, type LocalUser, type Subjects } from './audience.js'
 import type { Connection } from './connection.js'
 import { Delivering } from './deliver.js'
 import { jsonFrame } from './frames.js'
@@ -91,7 +91,7 @@ export class Hub {
     const known = this.users.get(userId)
     if (known) {
       known.connections.add(connection)
-      connection.attached = { position: this.#position, merging: this.#delivering.mergingNow() }
+      connection.attached = this.#delivering.attachAt(this.#position)
       return known
     }
     let loading = this.#loading.get(userId)
@@ -412,7 +412,7 @@ export class Hub {
     if (audience.memberCount > this.#receiptAudienceMax) return
     const moved = type === 'ReadUpTo' ? { readSeq: data.seq } : { deliveredSeq: data.seq }
     const frame = jsonFrame({ type: 'receipt', conversationId: audience.conversationId, userId: data.userId, ...moved })
-    for (const member of audience.members.values()) for (const connection of member.user.connections) connection.send(frame)
+    for (const member of audience.members.values()) for (const connection of member.user.connections) connection.push(frame)
   }
 
   #foldCursorOrMarks(event: RecordedEvent, user: LocalUser): void {
@@ -436,11 +436,10 @@ function isJoinOf(event: RecordedEvent, userId: string): boolean {
   return fact.type === 'ConversationCreated' && fact.data.members.some((member) => member.userId === userId)
 }
 
-/** Whose own membership these facts change: they get them as they are, wherever they look. Joining begins a run, leaving ends one. */
-function subjectsOf(run: readonly RecordedEvent[]): { joined: readonly string[]; left: string | undefined } {
+function subjectsOf(run: readonly RecordedEvent[]): Subjects {
   const [first, last] = [run[0], run.at(-1)]
   const left = last?.type === 'MemberLeft' || last?.type === 'MemberRemoved' ? (last.data as { userId: string }).userId : undefined
-  return { joined: first?.type === 'MemberJoined' ? [(first.data as { userId: string }).userId] : [], left }
+  return { joined: first?.type === 'MemberJoined' ? (first.data as { userId: string }).userId : undefined, left }
 }
 
 /** The audience's knowledge moves with each fact, once. */

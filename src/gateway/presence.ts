@@ -1,99 +1,73 @@
 import { LRUCache } from 'lru-cache'
 import { isoOf } from '../domain/client-event.js'
-import type { Presence, UserPresence } from '../domain/presence.js'
+import type { DevicePresence, Presence, UserPresence } from '../domain/presence.js'
 import type { Users } from '../domain/users.js'
 import type { ReadModels } from '../projections/read-models.js'
 import type { Connection } from './connection.js'
 import { jsonFrame } from './frames.js'
+import type { OnlineDevices, OnlineState } from './online-devices.js'
 
-/** A reconnect within this time is no going offline. */
-export const GRACE_MS = 5_000
-const LAST_SEEN_USERS_MAX = 100_000
+/** Users whose state was said to somebody here: remembered so that what was missed can be made good. */
+const SAID_MAX = 100_000
+const LOOK_AT_ONCE = 500
 
-interface OnlineUser {
-  /** deviceId → its sockets. A device within its grace has none. */
-  devices: Map<string, { sockets: number; grace: NodeJS.Timeout | undefined }>
-}
-
-export interface LocalPresenceOptions {
+export interface LivePresenceOptions {
+  online: OnlineDevices
   users: Users
   readModels: ReadModels
-  /** Connected users and their sockets. */
-  connectionsOf: (userId: string) => Iterable<Connection>
+  /** Connected users and their sockets. Undefined: this node has none, and tells nobody. */
+  connectionsOf: ((userId: string) => Iterable<Connection>) | undefined
   onError: (error: unknown) => void
 }
 
-/** Presence of one node, in memory: a device is online while it has a socket, and a grace longer; a user while one device is. */
-export class LocalPresence implements Presence {
+/** Who may see whom, and who is told; where it is kept who is online is the business of `OnlineDevices`. */
+export class LivePresence implements Presence {
+  readonly #options: LivePresenceOptions
+  readonly #online: OnlineDevices
   readonly #users: Users
-  readonly #readModels: ReadModels
-  readonly #connectionsOf: (userId: string) => Iterable<Connection>
-  readonly #onError: (error: unknown) => void
-  readonly #online = new Map<string, OnlineUser>()
-  readonly #lastSeen = new LRUCache<string, number>({ max: LAST_SEEN_USERS_MAX })
   /** Who is told of whom. */
   readonly #subscribers = new Map<string, Set<Connection>>()
   readonly #subscriptions = new Map<Connection, ReadonlySet<string>>()
+  /** Users who are online as far as devices here were told: all of them, or only one that asked. */
+  readonly #saidOnline = new LRUCache<string, 'to all' | 'to one'>({ max: SAID_MAX })
+  readonly #telling = new Map<string, Promise<void>>()
+  readonly #present = new Set<Connection>()
 
-  constructor({ users, readModels, connectionsOf, onError }: LocalPresenceOptions) {
-    this.#users = users
-    this.#readModels = readModels
-    this.#connectionsOf = connectionsOf
-    this.#onError = onError
+  constructor(options: LivePresenceOptions) {
+    this.#options = options
+    this.#online = options.online
+    this.#users = options.users
+    this.#online.onChange = (userId, now) => this.#changed(userId, now)
+    this.#online.onDoubt = () => void this.#lookAgain().catch(options.onError)
   }
 
   // --- what happens ---
 
-  connected({ userId, deviceId }: Connection): void {
-    let user = this.#online.get(userId)
-    const isNew = user === undefined
-    if (!user) this.#online.set(userId, (user = { devices: new Map() }))
-    const device = user.devices.get(deviceId) ?? { sockets: 0, grace: undefined }
-    clearTimeout(device.grace)
-    user.devices.set(deviceId, { sockets: device.sockets + 1, grace: undefined })
-    if (isNew) this.#announce(userId)
+  connected(connection: Connection): void {
+    this.#present.add(connection)
+    this.#online.connected(connection)
   }
 
   disconnected(connection: Connection): void {
     this.#unsubscribe(connection)
-    const { userId, deviceId } = connection
-    const device = this.#online.get(userId)?.devices.get(deviceId)
-    if (!device) return
-    device.sockets -= 1
-    this.#saw(userId, deviceId, Date.now())
-    if (device.sockets === 0) device.grace = setTimeout(() => this.#goOffline(userId, deviceId), GRACE_MS)
-  }
-
-  #goOffline(userId: string, deviceId: string): void {
-    const user = this.#online.get(userId)
-    user?.devices.delete(deviceId)
-    if (!user || user.devices.size > 0) return
-    this.#online.delete(userId)
-    this.#announce(userId)
-  }
-
-  #saw(userId: string, deviceId: string, at: number): void {
-    this.#lastSeen.set(userId, at)
-    this.#lastSeen.set(`${userId} ${deviceId}`, at)
-  }
-
-  stop(): void {
-    for (const { devices } of this.#online.values()) for (const { grace } of devices.values()) clearTimeout(grace)
+    // One that broke off before its hello was answered was never there.
+    if (this.#present.delete(connection)) this.#online.disconnected(connection)
   }
 
   // --- what is asked ---
 
   async query(viewerId: string, userIds: readonly string[]): Promise<UserPresence[]> {
-    const visible = await this.#visibleTo(viewerId, userIds)
-    return userIds.map((userId) => (visible.has(userId) ? this.#presenceOf(userId) : { userId, online: false, lastSeenAt: null }))
+    const [visible, states] = await Promise.all([this.#visibleTo(viewerId, userIds), this.#find(userIds)])
+    return userIds.map((userId) => presenceOf(userId, visible.has(userId) ? states.get(userId) : undefined))
   }
 
-  async ofDevices(userId: string, deviceIds: readonly string[]): Promise<{ deviceId: string; online: boolean; lastSeenAt: string | null }[]> {
-    const devices = this.#online.get(userId)?.devices
-    return deviceIds.map((deviceId) => {
-      const online = devices?.has(deviceId) ?? false
-      return { deviceId, online, lastSeenAt: online ? null : this.#lastSeenOf(`${userId} ${deviceId}`) }
+  /** Devices are listed also where nobody can say whether they are online. */
+  async ofDevices(userId: string, deviceIds: readonly string[]): Promise<DevicePresence[]> {
+    const states = await this.#online.findDevices(userId, deviceIds).catch((error: unknown) => {
+      this.#options.onError(error)
+      return []
     })
+    return deviceIds.map((deviceId, i) => ({ deviceId, online: states[i]?.online ?? false, lastSeenAt: lastSeenOf(states[i]) }))
   }
 
   /** Replaces what the connection subscribes to; `contacts` adds its user's own. Gives how they are now. */
@@ -101,6 +75,8 @@ export class LocalPresence implements Presence {
     const own = contacts ? (await this.#users.load(connection.userId)).state.contacts : []
     const wanted = new Set([...userIds, ...own])
     this.#unsubscribe(connection)
+    // One that has gone meanwhile will not be unsubscribed again.
+    if (!connection.isOpen) return []
     this.#subscriptions.set(connection, wanted)
     for (const userId of wanted) {
       const subscribers = this.#subscribers.get(userId) ?? new Set()
@@ -118,14 +94,17 @@ export class LocalPresence implements Presence {
     this.#subscriptions.delete(connection)
   }
 
-  #presenceOf(userId: string): UserPresence {
-    const online = this.#online.has(userId)
-    return { userId, online, lastSeenAt: online ? null : this.#lastSeenOf(userId) }
-  }
-
-  #lastSeenOf(key: string): string | null {
-    const at = this.#lastSeen.get(key)
-    return at === undefined ? null : isoOf(at)
+  async #find(userIds: readonly string[]): Promise<Map<string, OnlineState>> {
+    const states = await this.#online.find(userIds)
+    const found = new Map<string, OnlineState>()
+    userIds.forEach((userId, i) => {
+      const state = states[i]
+      if (!state) return
+      found.set(userId, state)
+      if (!state.online) this.#saidOnline.delete(userId)
+      else if (!this.#saidOnline.has(userId)) this.#saidOnline.set(userId, 'to one')
+    })
+    return found
   }
 
   // --- who may see whom ---
@@ -133,7 +112,7 @@ export class LocalPresence implements Presence {
   /** A user is visible to those it shares a conversation with and to its own contacts, where neither has blocked the other. Oneself always. */
   async #visibleTo(viewerId: string, userIds: readonly string[]): Promise<Set<string>> {
     const viewer = (await this.#users.load(viewerId)).state
-    const sharing = await this.#readModels.memberships.sharing(viewerId, userIds)
+    const sharing = await this.#options.readModels.memberships.sharing(viewerId, userIds)
     const visible = new Set<string>()
     for (const userId of userIds) {
       if (userId === viewerId) visible.add(userId)
@@ -145,21 +124,59 @@ export class LocalPresence implements Presence {
     return visible
   }
 
-  #announce(userId: string): void {
-    this.#tell(userId).catch(this.#onError)
+  // --- who is told ---
+
+  #changed(userId: string, now: OnlineState): void {
+    if (!this.#options.connectionsOf) return
+    // After an outage every node says anew who is there: those here know.
+    if (now.online && this.#saidOnline.get(userId) === 'to all') return
+    if (now.online) this.#saidOnline.set(userId, 'to all')
+    else this.#saidOnline.delete(userId)
+    this.#tellInTurn(userId, now)
+  }
+
+  /** Looking up who is told takes its time: of one user the last change is told last. */
+  #tellInTurn(userId: string, now: OnlineState): void {
+    const before = this.#telling.get(userId) ?? Promise.resolve()
+    const telling = before
+      .then(() => this.#tell(userId, now))
+      .catch(this.#options.onError)
+      .finally(() => {
+        if (this.#telling.get(userId) === telling) this.#telling.delete(userId)
+      })
+    this.#telling.set(userId, telling)
   }
 
   /** Subscribers, and those who have the user as a contact. */
-  async #tell(userId: string): Promise<void> {
+  async #tell(userId: string, now: OnlineState): Promise<void> {
+    const { connectionsOf, readModels } = this.#options
     const viewers = new Map<string, Set<Connection>>()
     const add = (connection: Connection) => viewers.set(connection.userId, (viewers.get(connection.userId) ?? new Set()).add(connection))
     for (const connection of this.#subscribers.get(userId) ?? []) add(connection)
-    for (const contactOf of await this.#readModels.contacts.whoHave(userId)) for (const connection of this.#connectionsOf(contactOf)) add(connection)
+    for (const contactOf of await readModels.contacts.whoHave(userId)) for (const connection of connectionsOf?.(contactOf) ?? []) add(connection)
     viewers.delete(userId)
-    const frame = jsonFrame({ type: 'presence', ...this.#presenceOf(userId) })
+    if (viewers.size === 0) return
+    const frame = jsonFrame({ type: 'presence', ...presenceOf(userId, now) })
     for (const [viewerId, connections] of viewers) {
       if (!(await this.#visibleTo(viewerId, [userId])).has(userId)) continue
-      for (const connection of connections) connection.send(frame)
+      for (const connection of connections) connection.push(frame)
+    }
+  }
+
+  /** Those of whom somebody here was told or wants to be told are looked at, and what has changed is said. */
+  async #lookAgain(): Promise<void> {
+    const userIds = [...new Set([...this.#saidOnline.keys(), ...this.#subscribers.keys()])]
+    for (let at = 0; at < userIds.length; at += LOOK_AT_ONCE) {
+      const some = userIds.slice(at, at + LOOK_AT_ONCE)
+      const states = await this.#online.find(some)
+      some.forEach((userId, i) => {
+        const state = states[i]
+        if (state && (state.online || this.#saidOnline.has(userId))) this.#changed(userId, state)
+      })
     }
   }
 }
+
+const presenceOf = (userId: string, state: OnlineState | undefined): UserPresence => ({ userId, online: state?.online ?? false, lastSeenAt: lastSeenOf(state) })
+
+const lastSeenOf = (state: OnlineState | undefined): string | null => (state === undefined || state.lastSeenAt === null ? null : isoOf(state.lastSeenAt))

@@ -3,7 +3,8 @@ import type { EventStore, Position, RecordedEvent } from '../domain/event-store.
 import { conversationStream } from '../domain/ids.js'
 import type { ReadModels } from '../projections/read-models.js'
 import type { LocalMember, LocalUser } from './audience.js'
-import type { Attached, Connection } from './connection.js'
+import type { Connection } from './connection.js'
+import type { Attached } from './delivery.js'
 import { cuts } from './deliver.js'
 import { eventsFrame, jsonFrame } from './frames.js'
 import type { Hub } from './hub.js'
@@ -81,7 +82,7 @@ export class Resume {
   async send(connection: Connection, user: LocalUser, missed: Missed, position: Position, attached: Attached): Promise<void> {
     for (const [index, tail] of missed.tails.entries()) {
       // Until all has been sent, a device that breaks off must begin again from where it was.
-      await this.#sendTail(connection, tail, position, index === missed.tails.length - 1 ? attached.position : position)
+      await this.#sendTail(connection, tail, position, index === missed.tails.length - 1 ? attached.resume : position)
       if (!connection.isOpen) return
     }
     await this.#sendReceipts(connection, user, position)
@@ -134,7 +135,7 @@ export class Resume {
     for (const { conversationId, userId, readSeq, deliveredSeq } of await this.#options.readModels.receipts.after(ids, position)) {
       const moved = { ...(readSeq === null ? {} : { readSeq }), ...(deliveredSeq === null ? {} : { deliveredSeq }) }
       connection.send(jsonFrame({ type: 'receipt', conversationId, userId, ...moved }))
+      await connection.drained()
     }
-    await connection.drained()
   }
 }

@@ -4,6 +4,7 @@ import type { Audience } from './audience.js'
 import type { Connection } from './connection.js'
 import { jsonFrame } from './frames.js'
 import type { Hub } from './hub.js'
+import type { Signals } from './signals.js'
 
 const RELAY_EVERY_MS = 1_000
 const REMEMBERED_MAX = 100_000
@@ -13,24 +14,35 @@ export class Typing {
   readonly #hub: Hub
   readonly #users: Users
   readonly #conversations: Conversations
+  readonly #signals: Signals
   readonly #relayedAt = new Map<string, number>()
 
-  constructor({ hub, users, conversations }: { hub: Hub; users: Users; conversations: Conversations }) {
+  constructor({ hub, users, conversations, signals }: { hub: Hub; users: Users; conversations: Conversations; signals: Signals }) {
     this.#hub = hub
     this.#users = users
     this.#conversations = conversations
+    this.#signals = signals
+    signals.onSignal = ({ conversationId, userId, on }) => this.#relayHere(conversationId, userId, on)
   }
 
   /** @throws {Refusal} not_found to who is no member */
   async relay(connection: Connection, conversationId: string, on: boolean): Promise<void> {
     const { state } = await this.#conversations.open(conversationId, { userId: connection.userId })
-    if (on && !this.#isDue(`${connection.userId} ${conversationId}`)) return
+    const { userId } = connection
+    if (on && !this.#isDue(`${userId} ${conversationId}`)) return
     if (state.type === 'direct') {
-      const other = state.members.findKey((_, userId) => userId !== connection.userId)
-      if (other !== undefined && (await this.#users.isBlockBetween(connection.userId, other))) return
+      const other = state.members.findKey((_, memberId) => memberId !== userId)
+      if (other !== undefined && (await this.#users.isBlockBetween(userId, other))) return
     }
     const audience = this.#hub.audienceOf(conversationId)
-    if (audience) this.#send(audience, connection.userId, on)
+    if (audience) this.#send(audience, userId, on)
+    this.#signals.send({ type: 'typing', conversationId, userId, on })
+  }
+
+  /** From another node, which has checked who says it; a user who types on two of them is told of once. */
+  #relayHere(conversationId: string, userId: string, on: boolean): void {
+    const audience = this.#hub.audienceOf(conversationId)
+    if (audience && (!on || this.#isDue(`${userId} ${conversationId}`))) this.#send(audience, userId, on)
   }
 
   #isDue(key: string): boolean {
@@ -52,7 +64,7 @@ export class Typing {
     const isLarge = this.#hub.isLarge(audience)
     for (const { user } of audience.members.values()) {
       if (user.userId === userId) continue
-      for (const connection of user.connections) if (!isLarge || connection.activeConversationId === conversationId) connection.send(frame)
+      for (const connection of user.connections) if (!isLarge || connection.activeConversationId === conversationId) connection.push(frame)
     }
   }
 }

@@ -1,8 +1,9 @@
-import type { Delivery } from './connection.js'
+import type { Delivery } from './delivery.js'
 
 const UNACKED_MAX = 1_000
-const REPUSH_AFTER_MS = 5_000
 const REPUSHES_MAX = 3
+/** Of one look; the rest is given at the next one. */
+const DUE_CHARACTERS_MAX = 256 * 1024
 
 interface Unacked {
   conversationId: string
@@ -18,9 +19,11 @@ export class UnackedEvents {
   readonly #events = new Set<Unacked>()
   /** Conversations of which something fell out of the window unacknowledged: announced by `head`. */
   readonly #overflowed = new Map<string, number>()
+  readonly #repushAfterMs: number
   readonly #now: () => number
 
-  constructor(now: () => number = () => performance.now()) {
+  constructor(repushAfterMs: number, now: () => number = () => performance.now()) {
+    this.#repushAfterMs = repushAfterMs
     this.#now = now
   }
 
@@ -34,22 +37,27 @@ export class UnackedEvents {
     }
   }
 
-  /** All of the conversation up to `seq` has arrived. */
-  acknowledge(conversationId: string, seq: number): void {
+  /** All of the conversation up to `seq` has arrived. Gives whether something was waiting for that. */
+  acknowledge(conversationId: string, seq: number): boolean {
+    const before = this.#events.size
     for (const unacked of this.#events) if (unacked.conversationId === conversationId && unacked.seq <= seq) this.#events.delete(unacked)
     if ((this.#overflowed.get(conversationId) ?? Infinity) <= seq) this.#overflowed.delete(conversationId)
+    return this.#events.size < before
   }
 
   /** What is due to be sent once more, by conversation, and which heads are to be announced. Each is given at most three times, 5 s apart. */
   takeDue(): { events: Map<string, string[]>; heads: Map<string, number> } {
     const now = this.#now()
     const events = new Map<string, string[]>()
+    let characters = 0
     for (const unacked of this.#events) {
-      if (now - unacked.sentAt < REPUSH_AFTER_MS) continue
+      if (now - unacked.sentAt < this.#repushAfterMs) continue
       if (unacked.repushes >= REPUSHES_MAX) {
         this.#events.delete(unacked)
         continue
       }
+      characters += unacked.event.length
+      if (characters > DUE_CHARACTERS_MAX && events.size > 0) break
       unacked.sentAt = now
       unacked.repushes += 1
       const due = events.get(unacked.conversationId) ?? []

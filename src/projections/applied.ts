@@ -58,7 +58,9 @@ export class Applied {
     if (this.isOwn) return this.#moved.wait(timeoutMs)
     const before = this.#position
     // One look for all who wait.
-    await (this.#looking ??= this.#lookOnce().finally(() => { this.#looking = undefined }))
+    await (this.#looking ??= this.#lookOnce().finally(() => {
+      this.#looking = undefined
+    }))
     if (this.#position === before) await this.#moved.wait(Math.min(timeoutMs, LOOK_INTERVAL_MS))
   }
 

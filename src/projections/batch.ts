@@ -16,12 +16,16 @@ export interface Building {
 /** An event that a projection cannot apply: a bug, which no repetition heals. */
 export class CannotProject extends Error {}
 
+/** Characters of JSON. */
+const BATCH_UNITS_MAX = 16 << 20
+
 /** Events of a stretch of the log, folded for every projection, on their way into one transaction. */
 export class Batch {
   readonly #folds: readonly { name: string; fold: Fold }[]
   /** Everything up to here is in. */
   #position: Position
   #size = 0
+  #units = 0
 
   constructor(buildings: readonly Building[], after: Position) {
     this.#folds = buildings.map(({ projection, settings }) => ({ name: projection.name, fold: projection.begin(settings) }))
@@ -37,16 +41,25 @@ export class Batch {
     return this.#size
   }
 
+  /** It holds as much as a transaction, and the memory, should. */
+  isFull(eventsMax: number): boolean {
+    return this.#size >= eventsMax || this.#units >= BATCH_UNITS_MAX
+  }
+
   /** Takes an event in; one at or before what is in already changes nothing. */
   add(event: RecordedEvent): void {
     if (event.position <= this.#position) return
     try {
       this.#collect(event)
     } catch (error) {
-      throw new CannotProject(`event ${event.id} (${event.type}, ${event.stream} ${event.revision}, position ${event.position}): ${String(error)}`, { cause: error })
+      throw new CannotProject(
+        `event ${event.id} (${event.type}, ${event.stream} ${event.revision}, position ${event.position}): ${String(error)}`,
+        { cause: error },
+      )
     }
     this.#position = event.position
     this.#size += 1
+    this.#units += event.dataJson.length
   }
 
   /** There is nothing to project up to here. */

@@ -16,6 +16,6 @@ export class Bell {
   }
 
   ring(): void {
-    for (const wake of [...this.#waiting]) wake()
+    for (const wake of this.#waiting) wake()
   }
 }

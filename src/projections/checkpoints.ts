@@ -44,9 +44,10 @@ export async function migrate(db: Database, projections: readonly Projection[], 
 }
 
 async function createAll(trx: Database, projections: readonly Projection[]): Promise<void> {
-  for (const { name, version, settings, tables, ddl: own } of projections) {
+  for (const { name, version, settings, tables, ddl: own, indexes } of projections) {
     await sql.raw(`DROP TABLE IF EXISTS ${tables.join(', ')} CASCADE`).execute(trx)
     await sql.raw(own).execute(trx)
+    await sql.raw(indexes).execute(trx)
     await sql`INSERT INTO ${checkpointsTable} VALUES (${name}, ${version}, ${settings}, '')`.execute(trx)
   }
 }
@@ -54,7 +55,9 @@ async function createAll(trx: Database, projections: readonly Projection[]): Pro
 /** A projection that is new, or whose tables somebody dropped, is built beside the others. */
 async function adopt(trx: Database, { name, tables }: Projection, checkpoint: Checkpoint | undefined): Promise<void> {
   const { rows } = await sql<{ present: number }>`
-    SELECT count(to_regclass(name)) AS present FROM unnest(${texts(tables, (table) => `${READ_SCHEMA}.${table}`)}::text[]) AS t(name)`.execute(trx)
+    SELECT count(to_regclass(name)) AS present FROM unnest(${texts(tables, (table) => `${READ_SCHEMA}.${table}`)}::text[]) AS t(name)`.execute(
+    trx,
+  )
   if (checkpoint !== undefined && rows[0]?.present === tables.length) return
   await sql`
     INSERT INTO ${checkpointsTable} VALUES (${name}, ${TO_BE_REBUILT}, '', '')
@@ -95,6 +98,7 @@ export async function moveCheckpoints(trx: Database, live: readonly Checkpoint[]
     WHERE position = ${from} AND projection = ANY(${texts(live, ({ projection }) => projection)}::text[])
     RETURNING projection, version, settings`.execute(trx)
   const isAsKnown = live.every((known) =>
-    rows.some((row) => row.projection === known.projection && row.version === known.version && row.settings === known.settings))
+    rows.some((row) => row.projection === known.projection && row.version === known.version && row.settings === known.settings),
+  )
   if (!isAsKnown) throw new CheckpointMoved('the read models were rebuilt or moved by another process')
 }

@@ -1,7 +1,7 @@
 /** Read model `conversations`: what a conversation is, who its members are, who left it. */
 import { sql } from 'kysely'
 import type { AnyEvent, Content, ConversationEvent, RecordedFact, Role } from '../domain/events.js'
-import { texts, values } from './arrays.js'
+import { bigints, booleans, integers, texts } from './arrays.js'
 import type { Database } from './database.js'
 import { type Page, type PageOptions, decodeCursor, isoTime, pageOf } from './pages.js'
 import { previewOf } from './preview.js'
@@ -9,17 +9,36 @@ import { type Fold, PairMap, type Projection } from './projection.js'
 
 export interface ConversationsTables {
   conversations: {
-    id: string; type: string; name: string | null; join_policy: string; frozen: boolean; custom: string
-    created_at: number; created_by: string; user_id_one: string | null; user_id_other: string | null
-    member_count: number; head: number; last_ordinal: number; last_position: string
-    last_message_seq: number | null; last_message_at: number | null; last_message_sender: string | null
-    last_message_position: string | null; last_message_preview: string | null
+    id: string
+    type: string
+    name: string | null
+    join_policy: string
+    frozen: boolean
+    custom: string
+    created_at: number
+    created_by: string
+    user_id_one: string | null
+    user_id_other: string | null
+    member_count: number
+    head: number
+    last_ordinal: number
+    last_position: string
+    last_message_seq: number | null
+    last_message_at: number | null
+    last_message_sender: string | null
+    last_message_position: string | null
+    last_message_preview: string | null
   }
   members: {
-    conversation_id: string; user_id: string; role: Role
+    conversation_id: string
+    user_id: string
+    role: Role
     /** The place among those that the same event made members. */
     rank: number
-    joined_seq: number; joined_at: number; joined_ordinal: number; joined_position: string
+    joined_seq: number
+    joined_at: number
+    joined_ordinal: number
+    joined_position: string
   }
   departures: { conversation_id: string; user_id: string; seq: number; position: string }
 }
@@ -44,12 +63,13 @@ export const conversationsProjection: Projection = {
       joined_seq integer NOT NULL, joined_at bigint NOT NULL, joined_ordinal integer NOT NULL, joined_position text COLLATE "C" NOT NULL,
       PRIMARY KEY (conversation_id, user_id)
     );
-    CREATE INDEX members_in_joining_order ON members (conversation_id, joined_seq, rank);
-    CREATE INDEX members_of_user ON members (user_id);
     CREATE TABLE departures (
       conversation_id text COLLATE "C", user_id text COLLATE "C", seq integer NOT NULL, position text COLLATE "C" NOT NULL,
       PRIMARY KEY (conversation_id, user_id)
-    );
+    );`,
+  indexes: `
+    CREATE INDEX members_in_joining_order ON members (conversation_id, joined_seq, rank);
+    CREATE INDEX members_of_user ON members (user_id);
     CREATE INDEX departures_of_user ON departures (user_id, position);`,
   begin: () => new ConversationsFold(),
 }
@@ -82,22 +102,37 @@ class ConversationsFold implements Fold {
 
   collect(event: RecordedFact<AnyEvent>, id: string): void {
     switch (event.type) {
-      case 'ConversationCreated': return this.#create(event, id)
-      case 'ConversationUpdated': return this.#update(event, id)
-      case 'ConversationFrozen': this.#touch(event, id).frozen = true; return
-      case 'ConversationUnfrozen': this.#touch(event, id).frozen = false; return
-      case 'MemberJoined': return this.#join(event, id)
+      case 'ConversationCreated':
+        return this.#create(event, id)
+      case 'ConversationUpdated':
+        return this.#update(event, id)
+      case 'ConversationFrozen':
+        this.#touch(event, id).frozen = true
+        return
+      case 'ConversationUnfrozen':
+        this.#touch(event, id).frozen = false
+        return
+      case 'MemberJoined':
+        return this.#join(event, id)
       case 'MemberLeft':
-      case 'MemberRemoved': return this.#leave(event, id)
-      case 'MemberRoleChanged': return this.#changeRole(event, id)
-      case 'MessageSent': return this.#send(event, id)
-      case 'MessageEdited': return this.#say(event, id, event.data.content)
-      case 'MessageRecalled': return this.#say(event, id, null)
+      case 'MemberRemoved':
+        return this.#leave(event, id)
+      case 'MemberRoleChanged':
+        return this.#changeRole(event, id)
+      case 'MessageSent':
+        return this.#send(event, id)
+      case 'MessageEdited':
+        return this.#say(event, id, event.data.content)
+      case 'MessageRecalled':
+        return this.#say(event, id, null)
       case 'ReactionAdded':
       case 'ReactionRemoved':
       case 'MessagePinned':
-      case 'MessageUnpinned': this.#touch(event, id); return
-      default: return
+      case 'MessageUnpinned':
+        this.#touch(event, id)
+        return
+      default:
+        return
     }
   }
 
@@ -116,7 +151,8 @@ class ConversationsFold implements Fold {
     change.membersAdded = data.members.length
     change.lastOrdinal = 0
     data.members.forEach(({ userId, role }, rank) =>
-      this.#members.set(id, userId, { kind: 'joined', role, rank, seq: revision, at: metadata.at, ordinal: 0, position }))
+      this.#members.set(id, userId, { kind: 'joined', role, rank, seq: revision, at: metadata.at, ordinal: 0, position }),
+    )
   }
 
   #update(event: Of<'ConversationUpdated'>, id: string): void {
@@ -131,7 +167,15 @@ class ConversationsFold implements Fold {
     const { data, revision, position, metadata } = event
     const change = this.#touch(event, id)
     change.membersAdded += 1
-    this.#members.set(id, data.userId, { kind: 'joined', role: data.role, rank: 0, seq: revision, at: metadata.at, ordinal: change.lastOrdinal, position })
+    this.#members.set(id, data.userId, {
+      kind: 'joined',
+      role: data.role,
+      rank: 0,
+      seq: revision,
+      at: metadata.at,
+      ordinal: change.lastOrdinal,
+      position,
+    })
   }
 
   #leave(event: Of<'MemberLeft' | 'MemberRemoved'>, id: string): void {
@@ -178,20 +222,23 @@ type Changes = readonly (readonly [id: string, change: ConversationChange])[]
 const previewIn = ({ said }: ConversationChange) => (said?.content ? previewOf(said.content) : null)
 
 async function insertConversations(db: Database, created: Changes): Promise<void> {
-  const directUser = (i: number) => ([, { created }]: Changes[number]) => (created!.data.type === 'direct' ? created!.data.members[i]?.userId : null)
+  const directUser =
+    (i: number) =>
+    ([, { created }]: Changes[number]) =>
+      created!.data.type === 'direct' ? created!.data.members[i]?.userId : null
   await sql`
     INSERT INTO conversations
     SELECT * FROM unnest(
       ${texts(created, ([id]) => id)}::text[], ${texts(created, ([, c]) => c.created!.data.type)}::text[],
       ${texts(created, ([, c]) => (c.name === undefined ? c.created!.data.name : c.name))}::text[],
       ${texts(created, ([, c]) => c.joinPolicy ?? c.created!.data.joinPolicy)}::text[],
-      ${values(created, ([, c]) => c.frozen ?? false)}::boolean[],
+      ${booleans(created, ([, c]) => c.frozen ?? false)}::boolean[],
       ${texts(created, ([, c]) => c.custom ?? JSON.stringify(c.created!.data.custom ?? {}))}::text[],
-      ${values(created, ([, c]) => c.created!.metadata.at)}::bigint[], ${texts(created, ([, c]) => c.created!.metadata.actor.userId ?? '')}::text[],
+      ${bigints(created, ([, c]) => c.created!.metadata.at)}::bigint[], ${texts(created, ([, c]) => c.created!.metadata.actor.userId ?? '')}::text[],
       ${texts(created, directUser(0))}::text[], ${texts(created, directUser(1))}::text[],
-      ${values(created, ([, c]) => c.membersAdded)}::integer[], ${values(created, ([, c]) => c.head)}::integer[],
-      ${values(created, ([, c]) => c.lastOrdinal ?? 0)}::integer[], ${texts(created, ([, c]) => c.lastPosition)}::text[],
-      ${values(created, ([, c]) => c.lastMessage?.seq)}::integer[], ${values(created, ([, c]) => c.lastMessage?.at)}::bigint[],
+      ${integers(created, ([, c]) => c.membersAdded)}::integer[], ${integers(created, ([, c]) => c.head)}::integer[],
+      ${integers(created, ([, c]) => c.lastOrdinal ?? 0)}::integer[], ${texts(created, ([, c]) => c.lastPosition)}::text[],
+      ${integers(created, ([, c]) => c.lastMessage?.seq)}::integer[], ${bigints(created, ([, c]) => c.lastMessage?.at)}::bigint[],
       ${texts(created, ([, c]) => c.lastMessage?.senderId)}::text[], ${texts(created, ([, c]) => c.lastMessage?.position)}::text[],
       ${texts(created, ([, c]) => previewIn(c))}::text[])`.execute(db)
 }
@@ -208,13 +255,13 @@ async function updateConversations(db: Database, updated: Changes): Promise<void
       last_message_position = coalesce(u.message_position, c.last_message_position),
       last_message_preview = CASE WHEN u.said_seq = coalesce(u.message_seq, c.last_message_seq) THEN u.preview ELSE c.last_message_preview END
     FROM unnest(
-      ${texts(updated, ([id]) => id)}::text[], ${values(updated, ([, c]) => c.name !== undefined)}::boolean[], ${texts(updated, ([, c]) => c.name)}::text[],
-      ${texts(updated, ([, c]) => c.joinPolicy)}::text[], ${values(updated, ([, c]) => c.frozen)}::boolean[], ${texts(updated, ([, c]) => c.custom)}::text[],
-      ${values(updated, ([, c]) => c.membersAdded)}::integer[], ${values(updated, ([, c]) => c.head)}::integer[],
-      ${texts(updated, ([, c]) => c.lastPosition)}::text[], ${values(updated, ([, c]) => c.lastOrdinal)}::integer[],
-      ${values(updated, ([, c]) => c.lastMessage?.seq)}::integer[], ${values(updated, ([, c]) => c.lastMessage?.at)}::bigint[],
+      ${texts(updated, ([id]) => id)}::text[], ${booleans(updated, ([, c]) => c.name !== undefined)}::boolean[], ${texts(updated, ([, c]) => c.name)}::text[],
+      ${texts(updated, ([, c]) => c.joinPolicy)}::text[], ${booleans(updated, ([, c]) => c.frozen)}::boolean[], ${texts(updated, ([, c]) => c.custom)}::text[],
+      ${integers(updated, ([, c]) => c.membersAdded)}::integer[], ${integers(updated, ([, c]) => c.head)}::integer[],
+      ${texts(updated, ([, c]) => c.lastPosition)}::text[], ${integers(updated, ([, c]) => c.lastOrdinal)}::integer[],
+      ${integers(updated, ([, c]) => c.lastMessage?.seq)}::integer[], ${bigints(updated, ([, c]) => c.lastMessage?.at)}::bigint[],
       ${texts(updated, ([, c]) => c.lastMessage?.senderId)}::text[], ${texts(updated, ([, c]) => c.lastMessage?.position)}::text[],
-      ${values(updated, ([, c]) => c.said?.messageSeq)}::integer[], ${texts(updated, ([, c]) => previewIn(c))}::text[]
+      ${integers(updated, ([, c]) => c.said?.messageSeq)}::integer[], ${texts(updated, ([, c]) => previewIn(c))}::text[]
     ) AS u(id, renamed, name, join_policy, frozen, custom, members_added, head, last_position, last_ordinal,
            message_seq, message_at, message_sender, message_position, said_seq, preview)
     WHERE c.id = u.id`.execute(db)
@@ -243,9 +290,9 @@ async function insertMembers(db: Database, joined: readonly MemberEntry<'joined'
     INSERT INTO members
     SELECT u.conversation_id, u.user_id, u.role, u.rank, u.seq, u.at, coalesce(u.ordinal, c.last_ordinal, 0), u.position
     FROM unnest(
-      ${conversations}::text[], ${users}::text[], ${texts(joined, (e) => e.value.role)}::text[], ${values(joined, (e) => e.value.rank)}::integer[],
-      ${values(joined, (e) => e.value.seq)}::integer[], ${values(joined, (e) => e.value.at)}::bigint[],
-      ${values(joined, (e) => e.value.ordinal)}::integer[], ${texts(joined, (e) => e.value.position)}::text[]
+      ${conversations}::text[], ${users}::text[], ${texts(joined, (e) => e.value.role)}::text[], ${integers(joined, (e) => e.value.rank)}::integer[],
+      ${integers(joined, (e) => e.value.seq)}::integer[], ${bigints(joined, (e) => e.value.at)}::bigint[],
+      ${integers(joined, (e) => e.value.ordinal)}::integer[], ${texts(joined, (e) => e.value.position)}::text[]
     ) AS u(conversation_id, user_id, role, rank, seq, at, ordinal, position)
     LEFT JOIN conversations c ON c.id = u.conversation_id
     ON CONFLICT (conversation_id, user_id) DO UPDATE SET
@@ -263,7 +310,7 @@ async function deleteMembers(db: Database, left: readonly MemberEntry<'left'>[])
     WHERE m.conversation_id = u.conversation_id AND m.user_id = u.user_id`.execute(db)
   await sql`
     INSERT INTO departures
-    SELECT * FROM unnest(${conversations}::text[], ${users}::text[], ${values(left, (e) => e.value.seq)}::integer[], ${texts(left, (e) => e.value.position)}::text[])
+    SELECT * FROM unnest(${conversations}::text[], ${users}::text[], ${integers(left, (e) => e.value.seq)}::integer[], ${texts(left, (e) => e.value.position)}::text[])
     ON CONFLICT (conversation_id, user_id) DO UPDATE SET seq = excluded.seq, position = excluded.position`.execute(db)
 }
 
@@ -280,5 +327,10 @@ export async function listMembers(db: Database, conversationId: string, { cursor
     SELECT user_id, role, joined_at, joined_seq, rank FROM members
     WHERE conversation_id = ${conversationId} AND (joined_seq, rank) > (${seq}::integer, ${rank}::integer)
     ORDER BY joined_seq, rank LIMIT ${limit + 1}`.execute(db)
-  return pageOf(rows, limit, (row) => ({ userId: row.user_id, role: row.role, joinedAt: isoTime(row.joined_at) }), (row) => [row.joined_seq, row.rank])
+  return pageOf(
+    rows,
+    limit,
+    (row) => ({ userId: row.user_id, role: row.role, joinedAt: isoTime(row.joined_at) }),
+    (row) => [row.joined_seq, row.rank],
+  )
 }

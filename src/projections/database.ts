@@ -21,16 +21,27 @@ export function openReaders(connectionString: string, log: Logger, connectionsMa
 
 /** Connections that project into `schema`. Their commits need no disk: a crash loses rows and checkpoint together. */
 export function openWriters(connectionString: string, log: Logger, schema: string, onLost?: (error: Error) => void): Database {
-  return open(connectionString, log, 2, [
-    `search_path=${schema}`, 'synchronous_commit=off', 'jit=off',
-    // Every statement of a projection finds its rows by key, however young the tables' statistics are.
-    'enable_seqscan=off', 'enable_hashjoin=off', 'enable_mergejoin=off',
-  ], onLost)
+  return open(
+    connectionString,
+    log,
+    2,
+    [
+      `search_path=${schema}`,
+      'synchronous_commit=off',
+      'jit=off',
+      // Every statement of a projection finds its rows by key, however young the tables' statistics are.
+      'enable_seqscan=off',
+      'enable_hashjoin=off',
+      'enable_mergejoin=off',
+    ],
+    onLost,
+  )
 }
 
 function open(connectionString: string, log: Logger, max: number, settings: readonly string[], onLost?: (error: Error) => void): Database {
   const pool = new pg.Pool({
-    connectionString, max,
+    connectionString,
+    max,
     options: settings.map((setting) => `-c ${setting}`).join(' '),
     connectionTimeoutMillis: CONNECT_TIMEOUT_MS,
     keepAlive: true,
@@ -51,7 +62,17 @@ const parserOf: typeof pg.types.getTypeParser = ((oid: number, format?: 'text') 
 
 // The server goes, has no connection left, gave up on a lock or a time-out, or the tables are being made.
 const lostStates = /^(08|57P0|53|58|25006|40001|40P01|55P03|57014|42P01|3F000|XX000)/
-const lostCodes = new Set(['ECONNREFUSED', 'ECONNRESET', 'EPIPE', 'ETIMEDOUT', 'ENOENT', 'ENOTFOUND', 'EAI_AGAIN', 'EHOSTUNREACH', 'ENETUNREACH'])
+const lostCodes = new Set([
+  'ECONNREFUSED',
+  'ECONNRESET',
+  'EPIPE',
+  'ETIMEDOUT',
+  'ENOENT',
+  'ENOTFOUND',
+  'EAI_AGAIN',
+  'EHOSTUNREACH',
+  'ENETUNREACH',
+])
 const lostMessage = /connection terminated|not queryable|timeout exceeded when trying to connect|client was closed|connection timeout/i
 
 /** Whether this is the loss of the database or the log, and not a bug. */

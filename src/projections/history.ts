@@ -1,20 +1,28 @@
 /** Read model `history`: every message as it reads now, and who reacted. */
 import { sql } from 'kysely'
 import type { AnyEvent, Content, ConversationEvent, RecordedFact } from '../domain/events.js'
-import { texts, values } from './arrays.js'
+import { bigints, booleans, integers, texts } from './arrays.js'
 import type { Database } from './database.js'
 import { isoTime, isoTimeOrNull } from './pages.js'
 import { type Fold, PairMap, type Projection } from './projection.js'
 
 export interface HistoryTables {
   messages: {
-    conversation_id: string; seq: number; ordinal: number; sender_id: string; client_message_id: string
+    conversation_id: string
+    seq: number
+    ordinal: number
+    sender_id: string
+    client_message_id: string
     /** JSON; null once recalled: erased. */
     content: string | null
     reply_to_seq: number | null
     /** A JSON array, null where there is none. */
     mentions: string | null
-    sent_at: number; edited_at: number | null; recalled_at: number | null; recalled_by: string | null; pinned: boolean
+    sent_at: number
+    edited_at: number | null
+    recalled_at: number | null
+    recalled_by: string | null
+    pinned: boolean
   }
   reactions: { conversation_id: string; seq: number; emoji: string; user_id: string; position: string }
 }
@@ -31,24 +39,33 @@ export const historyProjection: Projection = {
       conversation_id text COLLATE "C", seq integer, ordinal integer NOT NULL,
       sender_id text COLLATE "C" NOT NULL, client_message_id text COLLATE "C" NOT NULL, content text,
       reply_to_seq integer, mentions text, sent_at bigint NOT NULL, edited_at bigint, recalled_at bigint, recalled_by text COLLATE "C",
-      pinned boolean NOT NULL,
-      PRIMARY KEY (conversation_id, seq),
-      CONSTRAINT messages_client_id UNIQUE (conversation_id, sender_id, client_message_id)
+      pinned boolean NOT NULL DEFAULT false,
+      PRIMARY KEY (conversation_id, seq)
     ) PARTITION BY HASH (conversation_id);
     ${PARTITIONS.map((name, i) => `CREATE TABLE ${name} PARTITION OF messages FOR VALUES WITH (MODULUS ${PARTITIONS.length}, REMAINDER ${i});`).join('\n    ')}
-    CREATE INDEX messages_pinned ON messages (conversation_id, seq) WHERE pinned;
     CREATE TABLE reactions (
       conversation_id text COLLATE "C", seq integer, emoji text COLLATE "C", user_id text COLLATE "C", position text COLLATE "C" NOT NULL,
       PRIMARY KEY (conversation_id, seq, emoji, user_id)
     );`,
+  indexes: `
+    ALTER TABLE messages ADD CONSTRAINT messages_client_id UNIQUE (conversation_id, sender_id, client_message_id);
+    CREATE INDEX messages_pinned ON messages (conversation_id, seq) WHERE pinned;`,
   begin: () => new HistoryFold(),
 }
 
 type Of<Type extends ConversationEvent['type']> = RecordedFact<Extract<ConversationEvent, { type: Type }>>
 
+/** Only what the row needs: of a large batch the events themselves would be a burden to the garbage collector. */
 interface NewMessage {
   conversationId: string
-  event: Of<'MessageSent'>
+  seq: number
+  ordinal: number
+  senderId: string
+  clientMessageId: string
+  content: string
+  replyToSeq: number | undefined
+  mentions: string | undefined
+  sentAt: number
   change: MessageChange | undefined
 }
 
@@ -71,13 +88,8 @@ class HistoryFold implements Fold {
 
   collect(event: RecordedFact<AnyEvent>, id: string): void {
     switch (event.type) {
-      case 'MessageSent': {
-        const sent = this.#sent.get(id)
-        const message = { conversationId: id, event, change: undefined }
-        if (sent) sent.push(message)
-        else this.#sent.set(id, [message])
-        return
-      }
+      case 'MessageSent':
+        return this.#send(event, id)
       case 'MessageEdited': {
         const change = this.#changeOf(id, event.data.messageSeq)
         change.content = event.data.content
@@ -90,12 +102,38 @@ class HistoryFold implements Fold {
         change.recalledBy = event.metadata.actor.userId ?? null
         return
       }
-      case 'MessagePinned': this.#changeOf(id, event.data.messageSeq).pinned = true; return
-      case 'MessageUnpinned': this.#changeOf(id, event.data.messageSeq).pinned = false; return
-      case 'ReactionAdded': return this.#react(event, id, event.position)
-      case 'ReactionRemoved': return this.#react(event, id, null)
-      default: return
+      case 'MessagePinned':
+        this.#changeOf(id, event.data.messageSeq).pinned = true
+        return
+      case 'MessageUnpinned':
+        this.#changeOf(id, event.data.messageSeq).pinned = false
+        return
+      case 'ReactionAdded':
+        return this.#react(event, id, event.position)
+      case 'ReactionRemoved':
+        return this.#react(event, id, null)
+      default:
+        return
     }
+  }
+
+  #send({ data, metadata, revision }: Of<'MessageSent'>, conversationId: string): void {
+    const { ordinal, clientMessageId, content, replyToSeq, mentions } = data
+    const message = {
+      conversationId,
+      seq: revision,
+      ordinal,
+      senderId: metadata.actor.userId ?? '',
+      clientMessageId,
+      content: JSON.stringify(content),
+      replyToSeq,
+      mentions: mentions === undefined || mentions.length === 0 ? undefined : JSON.stringify(mentions),
+      sentAt: metadata.at,
+      change: undefined,
+    }
+    const sent = this.#sent.get(conversationId)
+    if (sent) sent.push(message)
+    else this.#sent.set(conversationId, [message])
   }
 
   #changeOf(conversationId: string, seq: number): MessageChange {
@@ -108,7 +146,13 @@ class HistoryFold implements Fold {
 
   #react({ data, metadata }: Of<'ReactionAdded' | 'ReactionRemoved'>, conversationId: string, position: string | null): void {
     const userId = metadata.actor.userId ?? ''
-    this.#reactions.set(conversationId, `${data.messageSeq} ${data.emoji} ${userId}`, { conversationId, seq: data.messageSeq, emoji: data.emoji, userId, position })
+    this.#reactions.set(conversationId, `${data.messageSeq} ${data.emoji} ${userId}`, {
+      conversationId,
+      seq: data.messageSeq,
+      emoji: data.emoji,
+      userId,
+      position,
+    })
   }
 
   async flush(db: Database): Promise<void> {
@@ -118,7 +162,9 @@ class HistoryFold implements Fold {
       for (const message of messages) sent.push(message)
     }
     if (sent.length > 0) await insertMessages(db, sent)
-    const changes = [...this.#changes].flatMap(([conversationId, bySeq]) => [...bySeq].map(([seq, change]) => ({ conversationId, seq, change })))
+    const changes = [...this.#changes].flatMap(([conversationId, bySeq]) =>
+      [...bySeq].map(([seq, change]) => ({ conversationId, seq, change })),
+    )
     if (changes.length > 0) await updateMessages(db, changes)
     const reactions = this.#reactions.entries().map(({ value }) => value)
     if (reactions.length > 0) await writeReactions(db, reactions)
@@ -129,41 +175,60 @@ class HistoryFold implements Fold {
     const changes = this.#changes.get(conversationId)
     if (!changes) return
     for (const message of messages) {
-      message.change = changes.get(message.event.revision)
-      if (message.change) changes.delete(message.event.revision)
+      message.change = changes.get(message.seq)
+      if (message.change) changes.delete(message.seq)
     }
   }
 }
 
-function contentNow({ event, change }: NewMessage): string | null {
+function contentNow({ content, change }: NewMessage): string | null {
   if (change?.recalledAt !== undefined) return null
-  return JSON.stringify(change?.content ?? event.data.content)
+  return change?.content === undefined ? content : JSON.stringify(change.content)
 }
 
 async function insertMessages(db: Database, sent: readonly NewMessage[]): Promise<void> {
-  const mentionsOf = ({ event: { data: { mentions } } }: NewMessage) => (mentions === undefined || mentions.length === 0 ? null : JSON.stringify(mentions))
-  await sql`
-    INSERT INTO messages
-    SELECT * FROM unnest(
-      ${texts(sent, (m) => m.conversationId)}::text[], ${values(sent, (m) => m.event.revision)}::integer[], ${values(sent, (m) => m.event.data.ordinal)}::integer[],
-      ${texts(sent, (m) => m.event.metadata.actor.userId ?? '')}::text[], ${texts(sent, (m) => m.event.data.clientMessageId)}::text[],
-      ${texts(sent, contentNow)}::text[], ${values(sent, (m) => m.event.data.replyToSeq)}::integer[], ${texts(sent, mentionsOf)}::text[],
-      ${values(sent, (m) => m.event.metadata.at)}::bigint[], ${values(sent, (m) => m.change?.editedAt)}::bigint[],
-      ${values(sent, (m) => m.change?.recalledAt)}::bigint[], ${texts(sent, (m) => m.change?.recalledBy)}::text[],
-      ${values(sent, (m) => m.change?.pinned ?? false)}::boolean[])`.execute(db)
+  // Most messages have nothing in half of the columns: those are not sent.
+  const [plain, rich]: [NewMessage[], NewMessage[]] = [[], []]
+  for (const message of sent) (isPlain(message) ? plain : rich).push(message)
+  if (plain.length > 0) {
+    await sql`
+      INSERT INTO messages (conversation_id, seq, ordinal, sender_id, client_message_id, content, sent_at)
+      SELECT * FROM unnest(${commonColumns(plain)})`.execute(db)
+  }
+  if (rich.length > 0) await insertRich(db, rich)
 }
 
-async function updateMessages(db: Database, changes: readonly { conversationId: string; seq: number; change: MessageChange }[]): Promise<void> {
+const isPlain = ({ replyToSeq, mentions, change }: NewMessage) => change === undefined && replyToSeq === undefined && mentions === undefined
+
+const commonColumns = (sent: readonly NewMessage[]) => sql`
+  ${texts(sent, (m) => m.conversationId)}::text[], ${integers(sent, (m) => m.seq)}::integer[], ${integers(sent, (m) => m.ordinal)}::integer[],
+  ${texts(sent, (m) => m.senderId)}::text[], ${texts(sent, (m) => m.clientMessageId)}::text[],
+  ${texts(sent, contentNow)}::text[], ${bigints(sent, (m) => m.sentAt)}::bigint[]`
+
+async function insertRich(db: Database, sent: readonly NewMessage[]): Promise<void> {
+  await sql`
+    INSERT INTO messages (conversation_id, seq, ordinal, sender_id, client_message_id, content, sent_at,
+      reply_to_seq, mentions, edited_at, recalled_at, recalled_by, pinned)
+    SELECT * FROM unnest(
+      ${commonColumns(sent)}, ${integers(sent, (m) => m.replyToSeq)}::integer[], ${texts(sent, (m) => m.mentions)}::text[],
+      ${bigints(sent, (m) => m.change?.editedAt)}::bigint[], ${bigints(sent, (m) => m.change?.recalledAt)}::bigint[],
+      ${texts(sent, (m) => m.change?.recalledBy)}::text[], ${booleans(sent, (m) => m.change?.pinned ?? false)}::boolean[])`.execute(db)
+}
+
+async function updateMessages(
+  db: Database,
+  changes: readonly { conversationId: string; seq: number; change: MessageChange }[],
+): Promise<void> {
   await sql`
     UPDATE messages m SET
       content = CASE WHEN u.recalled_at IS NOT NULL THEN NULL ELSE coalesce(u.content, m.content) END,
       edited_at = coalesce(u.edited_at, m.edited_at), recalled_at = coalesce(u.recalled_at, m.recalled_at),
       recalled_by = coalesce(u.recalled_by, m.recalled_by), pinned = coalesce(u.pinned, m.pinned)
     FROM unnest(
-      ${texts(changes, (c) => c.conversationId)}::text[], ${values(changes, (c) => c.seq)}::integer[],
+      ${texts(changes, (c) => c.conversationId)}::text[], ${integers(changes, (c) => c.seq)}::integer[],
       ${texts(changes, ({ change }) => (change.content === undefined ? null : JSON.stringify(change.content)))}::text[],
-      ${values(changes, ({ change }) => change.editedAt)}::bigint[], ${values(changes, ({ change }) => change.recalledAt)}::bigint[],
-      ${texts(changes, ({ change }) => change.recalledBy)}::text[], ${values(changes, ({ change }) => change.pinned)}::boolean[]
+      ${bigints(changes, ({ change }) => change.editedAt)}::bigint[], ${bigints(changes, ({ change }) => change.recalledAt)}::bigint[],
+      ${texts(changes, ({ change }) => change.recalledBy)}::text[], ${booleans(changes, ({ change }) => change.pinned)}::boolean[]
     ) AS u(conversation_id, seq, content, edited_at, recalled_at, recalled_by, pinned)
     WHERE m.conversation_id = u.conversation_id AND m.seq = u.seq`.execute(db)
 }
@@ -172,7 +237,7 @@ async function writeReactions(db: Database, reactions: readonly ReactionChange[]
   const added = reactions.filter(({ position }) => position !== null)
   const removed = reactions.filter(({ position }) => position === null)
   const keys = (rows: readonly ReactionChange[]) => sql`
-    ${texts(rows, (r) => r.conversationId)}::text[], ${values(rows, (r) => r.seq)}::integer[], ${texts(rows, (r) => r.emoji)}::text[], ${texts(rows, (r) => r.userId)}::text[]`
+    ${texts(rows, (r) => r.conversationId)}::text[], ${integers(rows, (r) => r.seq)}::integer[], ${texts(rows, (r) => r.emoji)}::text[], ${texts(rows, (r) => r.userId)}::text[]`
   if (removed.length > 0) {
     await sql`
       DELETE FROM reactions r USING unnest(${keys(removed)}) AS u(conversation_id, seq, emoji, user_id)
@@ -227,15 +292,23 @@ type MessageRow = HistoryTables['messages']
 
 /** Messages ascending by seq; without a bound the newest. */
 export async function listMessages(db: Database, conversationId: string, options: HistoryOptions): Promise<Message[]> {
-  const rows = options.around === undefined
-    ? await oneSide(db, conversationId, options)
-    : await bothSides(db, conversationId, options.around, options.limit)
+  const rows =
+    options.around === undefined
+      ? await oneSide(db, conversationId, options)
+      : await bothSides(db, conversationId, options.around, options.limit)
   return toMessages(db, conversationId, rows, options.recalled)
 }
 
 /** One message, or undefined where `seq` is none. */
-export async function findMessage(db: Database, conversationId: string, seq: number, recalled: ReadonlySet<number>): Promise<Message | undefined> {
-  const { rows } = await sql<MessageRow>`SELECT * FROM messages WHERE conversation_id = ${conversationId} AND seq = ${seq}::bigint`.execute(db)
+export async function findMessage(
+  db: Database,
+  conversationId: string,
+  seq: number,
+  recalled: ReadonlySet<number>,
+): Promise<Message | undefined> {
+  const { rows } = await sql<MessageRow>`SELECT * FROM messages WHERE conversation_id = ${conversationId} AND seq = ${seq}::bigint`.execute(
+    db,
+  )
   return (await toMessages(db, conversationId, rows, recalled))[0]
 }
 
@@ -266,8 +339,17 @@ async function bothSides(db: Database, conversationId: string, around: number, l
   return [...older.slice(older.length - olderCount), ...newer.slice(0, limit - olderCount)]
 }
 
-async function toMessages(db: Database, conversationId: string, rows: readonly MessageRow[], recalled: ReadonlySet<number>): Promise<Message[]> {
-  const reactions = await reactionsOf(db, conversationId, rows.map(({ seq }) => seq))
+async function toMessages(
+  db: Database,
+  conversationId: string,
+  rows: readonly MessageRow[],
+  recalled: ReadonlySet<number>,
+): Promise<Message[]> {
+  const reactions = await reactionsOf(
+    db,
+    conversationId,
+    rows.map(({ seq }) => seq),
+  )
   return rows.map((row) => ({
     conversationId,
     seq: row.seq,
@@ -293,7 +375,7 @@ async function reactionsOf(db: Database, conversationId: string, seqs: readonly 
   if (seqs.length === 0) return bySeq
   const { rows } = await sql<{ seq: number; emoji: string; count: number; user_ids: string[] }>`
     SELECT seq, emoji, count(*) AS count, (array_agg(user_id ORDER BY position))[1:${sql.lit(REACTED_USERS_MAX)}] AS user_ids
-    FROM reactions WHERE conversation_id = ${conversationId} AND seq = ANY(${values(seqs, (seq) => seq)}::integer[])
+    FROM reactions WHERE conversation_id = ${conversationId} AND seq = ANY(${integers(seqs, (seq) => seq)}::integer[])
     GROUP BY seq, emoji ORDER BY seq, min(position)`.execute(db)
   for (const { seq, emoji, count, user_ids } of rows) {
     const reactions = bySeq.get(seq)

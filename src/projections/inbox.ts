@@ -5,25 +5,29 @@
  */
 import { sql } from 'kysely'
 import type { AnyEvent, ConversationType, RecordedFact } from '../domain/events.js'
-import { texts, values } from './arrays.js'
+import { booleans, integers, texts } from './arrays.js'
 import type { Database } from './database.js'
 import { type Page, type PageOptions, decodeCursor, isoTime, pageOf } from './pages.js'
 import { type Fold, PairMap, type Projection } from './projection.js'
 
 export interface InboxTables {
   inbox: {
-    conversation_id: string; user_id: string
+    conversation_id: string
+    user_id: string
     /** Marks outlive leaving. */
     is_member: boolean
     joined_position: string | null
     /** The line's place in the inbox; null where the conversation is merged on read. */
     activity_position: string | null
-    pinned: boolean; muted: boolean
+    pinned: boolean
+    muted: boolean
     /** The conversation's last ordinal when it was hidden. */
     hidden_ordinal: number | null
   }
   inbox_conversations: {
-    conversation_id: string; member_count: number; last_message_position: string | null
+    conversation_id: string
+    member_count: number
+    last_message_position: string | null
     /** Whether the members' rows hold the activity. */
     fanned_out: boolean
   }
@@ -39,13 +43,14 @@ export const inboxProjection = (fanoutOnWriteMax: number): Projection => ({
       conversation_id text COLLATE "C", user_id text COLLATE "C", is_member boolean NOT NULL, joined_position text COLLATE "C",
       activity_position text COLLATE "C", pinned boolean NOT NULL, muted boolean NOT NULL, hidden_ordinal integer,
       PRIMARY KEY (conversation_id, user_id)
-    );
-    CREATE INDEX inbox_by_activity ON inbox (user_id, pinned, activity_position) WHERE activity_position IS NOT NULL;
-    CREATE INDEX inbox_merged_on_read ON inbox (user_id) WHERE is_member AND activity_position IS NULL;
-    CREATE INDEX inbox_hidden ON inbox (user_id) WHERE is_member AND hidden_ordinal IS NOT NULL;
+    ) WITH (fillfactor = 70);
     CREATE TABLE inbox_conversations (
       conversation_id text COLLATE "C" PRIMARY KEY, member_count integer NOT NULL, last_message_position text COLLATE "C", fanned_out boolean NOT NULL
     ) WITH (fillfactor = 50);`,
+  indexes: `
+    CREATE INDEX inbox_by_activity ON inbox (user_id, pinned, activity_position) WHERE activity_position IS NOT NULL;
+    CREATE INDEX inbox_merged_on_read ON inbox (user_id) WHERE is_member AND activity_position IS NULL;
+    CREATE INDEX inbox_hidden ON inbox (user_id) WHERE is_member AND hidden_ordinal IS NOT NULL;`,
   begin: (settings) => new InboxFold(Number(settings)),
 })
 
@@ -75,11 +80,14 @@ class InboxFold implements Fold {
 
   collect(event: RecordedFact<AnyEvent>, id: string): void {
     switch (event.type) {
-      case 'MessageSent': this.#conversation(id).lastMessagePosition = event.position; return
+      case 'MessageSent':
+        this.#conversation(id).lastMessagePosition = event.position
+        return
       case 'ConversationCreated':
         for (const { userId } of event.data.members) this.#join(id, userId, event.position)
         return
-      case 'MemberJoined': return this.#join(id, event.data.userId, event.position)
+      case 'MemberJoined':
+        return this.#join(id, event.data.userId, event.position)
       case 'MemberLeft':
       case 'MemberRemoved':
         this.#conversation(id).membersAdded -= 1
@@ -93,7 +101,8 @@ class InboxFold implements Fold {
         if (hidden !== undefined) line.hiddenOrdinal = hidden ? ordinal : null
         return
       }
-      default: return
+      default:
+        return
     }
   }
 
@@ -117,7 +126,12 @@ class InboxFold implements Fold {
     const lines = this.#lines.entries()
     if (conversations.length > 0) await writeConversations(db, conversations, this.#fanoutOnWriteMax)
     if (lines.length > 0) await writeLines(db, lines, this.#fanoutOnWriteMax)
-    if (conversations.length > 0) await fanOut(db, conversations.map(([id]) => id), this.#fanoutOnWriteMax)
+    if (conversations.length > 0)
+      await fanOut(
+        db,
+        conversations.map(([id]) => id),
+        this.#fanoutOnWriteMax,
+      )
     const resized = conversations.filter(([, change]) => change.membersAdded !== 0).map(([id]) => id)
     if (resized.length > 0) await noteFannedOut(db, resized, this.#fanoutOnWriteMax)
     const idle = lines.filter(({ value }) => typeof value.joinedPosition !== 'string')
@@ -130,7 +144,7 @@ async function writeConversations(db: Database, changes: readonly [string, Conve
     INSERT INTO inbox_conversations AS c (conversation_id, member_count, last_message_position, fanned_out)
     SELECT u.conversation_id, u.members_added, u.position, u.members_added <= ${max}::integer
     FROM unnest(
-      ${texts(changes, ([id]) => id)}::text[], ${values(changes, ([, c]) => c.membersAdded)}::integer[], ${texts(changes, ([, c]) => c.lastMessagePosition)}::text[]
+      ${texts(changes, ([id]) => id)}::text[], ${integers(changes, ([, c]) => c.membersAdded)}::integer[], ${texts(changes, ([, c]) => c.lastMessagePosition)}::text[]
     ) AS u(conversation_id, members_added, position)
     ON CONFLICT (conversation_id) DO UPDATE SET
       member_count = c.member_count + excluded.member_count,
@@ -150,9 +164,9 @@ async function writeLines(db: Database, lines: readonly Line[], max: number): Pr
         CASE WHEN u.hidden_set THEN u.hidden_ordinal ELSE i.hidden_ordinal END AS hidden_ordinal
       FROM unnest(
         ${texts(lines, (l) => l.first)}::text[], ${texts(lines, (l) => l.second)}::text[],
-        ${values(lines, (l) => l.value.joinedPosition !== undefined)}::boolean[], ${texts(lines, (l) => l.value.joinedPosition)}::text[],
-        ${values(lines, (l) => l.value.pinned)}::boolean[], ${values(lines, (l) => l.value.muted)}::boolean[],
-        ${values(lines, (l) => l.value.hiddenOrdinal !== undefined)}::boolean[], ${values(lines, (l) => l.value.hiddenOrdinal)}::integer[]
+        ${booleans(lines, (l) => l.value.joinedPosition !== undefined)}::boolean[], ${texts(lines, (l) => l.value.joinedPosition)}::text[],
+        ${booleans(lines, (l) => l.value.pinned)}::boolean[], ${booleans(lines, (l) => l.value.muted)}::boolean[],
+        ${booleans(lines, (l) => l.value.hiddenOrdinal !== undefined)}::boolean[], ${integers(lines, (l) => l.value.hiddenOrdinal)}::integer[]
       ) AS u(conversation_id, user_id, moved, joined_position, pinned, muted, hidden_set, hidden_ordinal)
       LEFT JOIN inbox i ON i.conversation_id = u.conversation_id AND i.user_id = u.user_id
       LEFT JOIN inbox_conversations c ON c.conversation_id = u.conversation_id
@@ -255,13 +269,22 @@ export async function listInbox(db: Database, userId: string, options: InboxOpti
     ) line ON true
     WHERE at.projection = 'inbox' ORDER BY line.pinned DESC, line.activity DESC`.execute(db)
   const found = rows.filter(({ conversation_id }) => conversation_id !== null)
-  return { ...pageOf(found, options.limit, (row) => toLine(row, options), (row) => [row.pinned, row.activity]), position: rows[0]?.applied ?? '' }
+  return {
+    ...pageOf(
+      found,
+      options.limit,
+      (row) => toLine(row, options),
+      (row) => [row.pinned, row.activity],
+    ),
+    position: rows[0]?.applied ?? '',
+  }
 }
 
 /** One more line than the page holds, of both kinds of conversations. */
 function lines(userId: string, { cursor, limit, hidden = false }: InboxOptions) {
   const from = decodeCursor(cursor, ['boolean', 'string'])
-  const beyond = (activity: ReturnType<typeof sql>) => (from === undefined ? sql`` : sql`AND (i.pinned, ${activity}) < (${from[0]}::boolean, ${from[1]}::text)`)
+  const beyond = (activity: ReturnType<typeof sql>) =>
+    from === undefined ? sql`` : sql`AND (i.pinned, ${activity}) < (${from[0]}::boolean, ${from[1]}::text)`
   const merged = sql`coalesce(c.last_message_position, i.joined_position)`
   const join = sql`FROM inbox i JOIN conversations c ON c.id = i.conversation_id`
   if (hidden) {
@@ -292,12 +315,15 @@ function toLine(row: LineRow, { recalledOf }: InboxOptions): InboxLine {
     otherUserId: row.type === 'direct' ? row.other_user_id : null,
     memberCount: row.member_count,
     head: row.head,
-    lastMessage: row.last_message_seq === null ? null : {
-      seq: row.last_message_seq,
-      senderId: row.last_message_sender ?? '',
-      sentAt: isoTime(row.last_message_at ?? 0),
-      preview: isRecalled ? null : row.last_message_preview,
-    },
+    lastMessage:
+      row.last_message_seq === null
+        ? null
+        : {
+            seq: row.last_message_seq,
+            senderId: row.last_message_sender ?? '',
+            sentAt: isoTime(row.last_message_at ?? 0),
+            preview: isRecalled ? null : row.last_message_preview,
+          },
     lastActivityAt: isoTime(row.activity_at),
     unread: row.unread,
     mentions: row.mentions,

@@ -84,7 +84,9 @@ export interface Departure {
 /** The conversations that a user left or was removed from after `position` and is not in again. */
 export async function departuresAfter(db: Database, userId: string, position: Position): Promise<Departure[]> {
   const { rows } = await sql<{ conversation_id: string; seq: number; position: Position }>`
-    SELECT conversation_id, seq, position FROM departures WHERE user_id = ${userId} AND position > ${position} ORDER BY position`.execute(db)
+    SELECT conversation_id, seq, position FROM departures WHERE user_id = ${userId} AND position > ${position} ORDER BY position`.execute(
+    db,
+  )
   return rows.map((row) => ({ conversationId: row.conversation_id, seq: row.seq, position: row.position }))
 }
 

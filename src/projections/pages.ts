@@ -22,10 +22,14 @@ export const encodeCursor = (parts: readonly Part[]) => Buffer.from(JSON.stringi
  * What `encodeCursor` made, checked, since it comes back from outside.
  * @throws {Refusal} invalid_request
  */
-export function decodeCursor<const Kinds extends readonly Kind[]>(text: string | undefined, kinds: Kinds): { [I in keyof Kinds]: PartOf<Kinds[I]> } | undefined {
+export function decodeCursor<const Kinds extends readonly Kind[]>(
+  text: string | undefined,
+  kinds: Kinds,
+): { [I in keyof Kinds]: PartOf<Kinds[I]> } | undefined {
   if (text === undefined) return undefined
   const parts = parseParts(text)
-  const fits = parts?.length === kinds.length && parts.every((part, i) => isOfKind(part, kinds[i]!)) && encodeCursor(parts as Part[]) === text
+  const fits =
+    parts?.length === kinds.length && parts.every((part, i) => isOfKind(part, kinds[i]!)) && encodeCursor(parts as Part[]) === text
   if (!fits) throw invalidField('cursor', 'is not one that this list has given: leave it out to begin at the start')
   return parts as { [I in keyof Kinds]: PartOf<Kinds[I]> }
 }
@@ -46,7 +50,12 @@ function isOfKind(part: unknown, kind: Kind): boolean {
 }
 
 /** Rows were asked for with `limit + 1`: the one too many says that there is a next page. */
-export function pageOf<Row, Item>(rows: readonly Row[], limit: number, toItem: (row: Row) => Item, cursorOf: (row: Row) => readonly Part[]): Page<Item> {
+export function pageOf<Row, Item>(
+  rows: readonly Row[],
+  limit: number,
+  toItem: (row: Row) => Item,
+  cursorOf: (row: Row) => readonly Part[],
+): Page<Item> {
   const kept = rows.slice(0, limit)
   const last = kept.at(-1)
   return { items: kept.map(toItem), nextCursor: rows.length > limit && last !== undefined ? encodeCursor(cursorOf(last)) : null }

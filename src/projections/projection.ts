@@ -15,6 +15,8 @@ export interface Projection {
   readonly tables: readonly string[]
   /** Creates them in the schema of the connection. */
   readonly ddl: string
+  /** What only queries need: a rebuild makes it when the rows are there, which costs a fraction. */
+  readonly indexes: string
   /** A fold of one batch, with rows as `settings` want them. */
   begin(settings: string): Fold
 }

@@ -37,6 +37,9 @@ const BATCH_EVENTS_ENOUGH = 5_000
 /** A batch of more than this says that there is load: the next one may gather. */
 const BATCH_EVENTS_BUSY = 64
 const GATHER_MS = 50
+/** Of a conversation of ten members a batch writes ten inbox lines, whether it holds one message of it or many. */
+const BATCH_EVENTS_HEAVY = 500
+const GATHER_HEAVY_MS = 200
 const LEADER_LOOK_INTERVAL_MS = 500
 const BACK_OFF_MIN_MS = 100
 const BACK_OFF_MAX_MS = 5_000
@@ -70,7 +73,13 @@ export class Projector {
   }
 
   status(): ProjectorStatus {
-    return { state: this.#state, caughtUp: this.#caughtUp, position: this.#options.applied.position, rebuilding: this.#rebuilding, error: this.#error }
+    return {
+      state: this.#state,
+      caughtUp: this.#caughtUp,
+      position: this.#options.applied.position,
+      rebuilding: this.#rebuilding,
+      error: this.#error,
+    }
   }
 
   get #stopped(): boolean {
@@ -101,7 +110,8 @@ export class Projector {
     if (error instanceof CheckpointMoved) return logger.info({ reason: error.message }, 'read models: beginning again from the checkpoint')
     const message = error instanceof Error ? error.message : String(error)
     const state = isLoss(error) ? 'lost' : 'failing'
-    if (state === 'failing') logger.error({ err: error }, 'read models: an event cannot be projected, nothing is projected until it can: this is a bug')
+    if (state === 'failing')
+      logger.error({ err: error }, 'read models: an event cannot be projected, nothing is projected until it can: this is a bug')
     else if (this.#state !== 'lost') logger.warn({ reason: message }, 'read models: lost the database or the log')
     this.#state = state
     this.#error = message
@@ -125,7 +135,9 @@ export class Projector {
 
   async #becomeLeader(db: Database): Promise<boolean> {
     while (!this.#stopped) {
-      const { rows } = await sql<{ leads: boolean }>`SELECT pg_try_advisory_lock(hashtextextended('convolog read models: leader', 0)) AS leads`.execute(db)
+      const { rows } = await sql<{
+        leads: boolean
+      }>`SELECT pg_try_advisory_lock(hashtextextended('convolog read models: leader', 0)) AS leads`.execute(db)
       if (rows[0]?.leads) return true
       this.#works('standby')
       await delay(LEADER_LOOK_INTERVAL_MS, undefined, { signal: this.#stopping.signal }).catch(() => undefined)
@@ -152,7 +164,12 @@ export class Projector {
     if (live.length === 0) return rebuilt
     applied.set(position)
     this.#works('projecting')
-    await this.#follow(db, live.map((p) => checkpoints.get(p.name)!), position, AbortSignal.any([reload.signal, lost]))
+    await this.#follow(
+      db,
+      live.map((p) => checkpoints.get(p.name)!),
+      position,
+      AbortSignal.any([reload.signal, lost]),
+    )
   }
 
   /** Never rejects: what failed is tried again. One at a time. */
@@ -183,7 +200,10 @@ export class Projector {
     const { store, projections, applied } = this.#options
     const ending = new AbortController()
     const signal = AbortSignal.any([this.#stopping.signal, until, ending.signal])
-    const buildings = live.map(({ projection, settings }) => ({ projection: projections.find(({ name }) => name === projection)!, settings }))
+    const buildings = live.map(({ projection, settings }) => ({
+      projection: projections.find(({ name }) => name === projection)!,
+      settings,
+    }))
     const intake = new Intake((after) => new Batch(buildings, after), from, signal)
     applied.onWaiting = () => intake.bell.ring()
     const filling = intake.fill(store.subscribeToAll(from === '' ? undefined : from, { prefixes: PROJECTED_PREFIXES }, signal))
@@ -250,7 +270,7 @@ class Intake {
       else this.#batch.moveTo(item.position)
       if (item.kind === 'caughtUp') this.#caughtUp = true
       this.bell.ring()
-      while (this.#batch.size >= READ_AHEAD_EVENTS_MAX && !this.ended) await this.bell.wait()
+      while (this.#batch.isFull(READ_AHEAD_EVENTS_MAX) && !this.ended) await this.bell.wait()
     }
   }
 
@@ -265,8 +285,9 @@ class Intake {
    * and otherwise as much time is left to others as the last one took. Never while somebody waits for them.
    */
   async gather({ size, startedAt, endedAt }: Pace, isAwaited: () => boolean): Promise<void> {
-    const until = size > BATCH_EVENTS_BUSY ? startedAt + GATHER_MS : endedAt + (endedAt - startedAt)
-    while (!this.ended && !isAwaited() && this.#batch.size < BATCH_EVENTS_ENOUGH) {
+    const gatherMs = size > BATCH_EVENTS_HEAVY ? GATHER_HEAVY_MS : GATHER_MS
+    const until = size > BATCH_EVENTS_BUSY ? startedAt + gatherMs : endedAt + (endedAt - startedAt)
+    while (!this.ended && !isAwaited() && !this.#batch.isFull(BATCH_EVENTS_ENOUGH)) {
       const leftMs = until - performance.now()
       if (leftMs <= 0) return
       await this.bell.wait(leftMs)

@@ -47,7 +47,12 @@ const WAIT_TIMEOUT_MS = 5_000
 
 /** Every read model, in no order that matters: none looks at another while it is built. */
 export const allProjections = (fanoutOnWriteMax: number): readonly Projection[] => [
-  conversationsProjection, historyProjection, inboxProjection(fanoutOnWriteMax), unreadCountsProjection, receiptsProjection, usersProjection,
+  conversationsProjection,
+  historyProjection,
+  inboxProjection(fanoutOnWriteMax),
+  unreadCountsProjection,
+  receiptsProjection,
+  usersProjection,
 ]
 
 /** A read from current tables; an error that a client can see is a Refusal. */
@@ -72,7 +77,14 @@ export class ReadModels {
     this.#db = openReaders(options.connectionString, options.logger, options.connectionsMax ?? CONNECTIONS_MAX)
     this.#applied = new Applied(() => this.#lookAtCheckpoint())
     this.#projector = options.project
-      ? new Projector({ ...options, projections: this.#projections, applied: this.#applied, onDoubt: () => { this.#isCurrent = false } })
+      ? new Projector({
+          ...options,
+          projections: this.#projections,
+          applied: this.#applied,
+          onDoubt: () => {
+            this.#isCurrent = false
+          },
+        })
       : undefined
     this.history = new HistoryQueries(this.#read, async () => this.waitFor(await options.store.head()))
     this.snapshots = new PostgresSnapshotStore(this.#db)
@@ -125,9 +137,18 @@ export class ReadModels {
    * Builds every read model anew, or one, beside those that are served, and swaps them.
    * @throws {Refusal} unavailable when another replay runs
    */
-  replay({ projection, onProgress, signal }: { projection?: string; onProgress?: (progress: RebuildProgress) => void; signal?: AbortSignal } = {}): Promise<void> {
+  replay({
+    projection,
+    onProgress,
+    signal,
+  }: {
+    projection?: string
+    onProgress?: (progress: RebuildProgress) => void
+    signal?: AbortSignal
+  } = {}): Promise<void> {
     const names = this.#projections.map(({ name }) => name)
-    if (projection !== undefined && !names.includes(projection)) throw new Error(`There is no projection "${projection}"; there are ${names.join(', ')}.`)
+    if (projection !== undefined && !names.includes(projection))
+      throw new Error(`There is no projection "${projection}"; there are ${names.join(', ')}.`)
     const only = projection === undefined ? names : [projection]
     return rebuild({ ...this.#options, projections: this.#projections, only, onProgress, progressOf: numericProgress, signal })
   }

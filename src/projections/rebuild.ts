@@ -16,7 +16,7 @@ export interface RebuildProgress {
   /** Of the log, from 0 to 1; undefined where the store's positions do not tell. */
   done: number | undefined
   leftMs: number | undefined
-  state: 'reading' | 'swapping' | 'done'
+  state: 'reading' | 'indexing' | 'swapping' | 'done'
 }
 
 export interface RebuildOptions {
@@ -34,12 +34,13 @@ export interface RebuildOptions {
 }
 
 const PAGE_EVENTS = 4_096
-const BATCH_EVENTS = 10_000
+const BATCH_EVENTS = 20_000
 /** What is left to do while the live projections are held back: what came during a catch-up as short as this. */
 const CATCH_UP_SHORT_MS = 500
 const LOCK_TIMEOUT_MIN_MS = 200
 const LOCK_TIMEOUT_MAX_MS = 3_000
 const PROGRESS_INTERVAL_MS = 250
+const INDEX_MEMORY = '128MB'
 
 /**
  * Works beside servers that run and serve, and with none. Readers see the old tables until the swap.
@@ -69,16 +70,20 @@ class Rebuild {
     const { projections, only } = options
     this.#db = db
     this.#options = options
-    this.#buildings = projections.filter(({ name }) => only === undefined || only.includes(name)).map((projection) => ({ projection, settings: projection.settings }))
+    this.#buildings = projections
+      .filter(({ name }) => only === undefined || only.includes(name))
+      .map((projection) => ({ projection, settings: projection.settings }))
     this.#isWhole = this.#buildings.length === projections.length
   }
 
   async run(): Promise<void> {
-    const { rows } = await sql<{ alone: boolean }>`SELECT pg_try_advisory_lock(hashtextextended('convolog read models: rebuild', 0)) AS alone`.execute(this.#db)
+    const { rows } = await sql<{
+      alone: boolean
+    }>`SELECT pg_try_advisory_lock(hashtextextended('convolog read models: rebuild', 0)) AS alone`.execute(this.#db)
     if (!rows[0]?.alone) throw unavailable('Another rebuild of the read models is running: wait for its end.')
     await this.#createTables()
     await this.#catchUp()
-    await this.#analyze()
+    await this.#createIndexes()
     for (let lockTimeoutMs = LOCK_TIMEOUT_MIN_MS; !(await this.#swap(lockTimeoutMs)); ) {
       lockTimeoutMs = Math.min(2 * lockTimeoutMs, LOCK_TIMEOUT_MAX_MS)
       await this.#catchUp()
@@ -92,8 +97,11 @@ class Rebuild {
     for (const { projection } of this.#buildings) await sql.raw(projection.ddl).execute(this.#db)
   }
 
-  /** Their statistics are asked for by the very first reader after the swap. */
-  async #analyze(): Promise<void> {
+  /** And the statistics that the very first reader after the swap needs. */
+  async #createIndexes(): Promise<void> {
+    this.#say('indexing')
+    await sql.raw(`SET maintenance_work_mem = '${INDEX_MEMORY}'`).execute(this.#db)
+    for (const { projection } of this.#buildings) await sql.raw(projection.indexes).execute(this.#db)
     await sql.raw(`ANALYZE ${this.#buildings.flatMap(({ projection }) => projection.tables).join(', ')}`).execute(this.#db)
   }
 
@@ -133,7 +141,7 @@ class Rebuild {
 
   async #nextBatch(target: Position): Promise<Batch> {
     const batch = new Batch(this.#buildings, this.#position)
-    while (batch.size < BATCH_EVENTS && batch.position < target) {
+    while (!batch.isFull(BATCH_EVENTS) && batch.position < target) {
       const page = await this.#nextPage(batch.position)
       for (const event of page.events) if (event.position <= target) batch.add(event)
       const isEnd = page.events.length === 0 && page.position === batch.position
@@ -179,7 +187,9 @@ class Rebuild {
   async #replaceTables(trx: Database, lockTimeoutMs: number): Promise<void> {
     const tables = this.#buildings.flatMap(({ projection }) => projection.tables)
     const { rows } = await sql<{ name: string }>`
-      SELECT name FROM unnest(${texts(tables, (table) => `${READ_SCHEMA}.${table}`)}::text[]) AS t(name) WHERE to_regclass(name) IS NOT NULL`.execute(trx)
+      SELECT name FROM unnest(${texts(tables, (table) => `${READ_SCHEMA}.${table}`)}::text[]) AS t(name) WHERE to_regclass(name) IS NOT NULL`.execute(
+      trx,
+    )
     const old = rows.map(({ name }) => name).join(', ')
     // Shorter than Postgres' look for deadlocks: where readers and this wait for each other, this gives way.
     await sql.raw(`SET LOCAL lock_timeout = ${lockTimeoutMs}`).execute(trx)
@@ -188,10 +198,14 @@ class Rebuild {
   }
 
   async #moveCheckpoints(trx: Database): Promise<void> {
-    for (const { projection: { name, version, settings } } of this.#buildings) {
+    for (const {
+      projection: { name, version, settings },
+    } of this.#buildings) {
       await sql`
         INSERT INTO ${checkpointsTable} VALUES (${name}, ${version}, ${settings}, ${this.#position})
-        ON CONFLICT (projection) DO UPDATE SET version = excluded.version, settings = excluded.settings, position = excluded.position`.execute(trx)
+        ON CONFLICT (projection) DO UPDATE SET version = excluded.version, settings = excluded.settings, position = excluded.position`.execute(
+        trx,
+      )
     }
   }
 

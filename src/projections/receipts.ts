@@ -2,14 +2,19 @@
 import { sql } from 'kysely'
 import type { Position } from '../domain/event-store.js'
 import type { AnyEvent, RecordedFact } from '../domain/events.js'
-import { texts, values } from './arrays.js'
+import { bigints, integers, texts } from './arrays.js'
 import type { Database } from './database.js'
 import { type Page, type PageOptions, decodeCursor, isoTimeOrNull, pageOf } from './pages.js'
 import { type Fold, PairMap, type Projection } from './projection.js'
 
 export interface ReceiptsTables {
   receipts: {
-    conversation_id: string; user_id: string; read_seq: number | null; read_at: number | null; delivered_seq: number | null; delivered_at: number | null
+    conversation_id: string
+    user_id: string
+    read_seq: number | null
+    read_at: number | null
+    delivered_seq: number | null
+    delivered_at: number | null
     /** Of the last cursor event; sending moves the cursor too, but who follows the conversation sees that by itself. */
     position: string | null
   }
@@ -25,8 +30,8 @@ export const receiptsProjection: Projection = {
       conversation_id text COLLATE "C", user_id text COLLATE "C", read_seq integer, read_at bigint, delivered_seq integer, delivered_at bigint,
       position text COLLATE "C",
       PRIMARY KEY (conversation_id, user_id)
-    ) WITH (fillfactor = 70);
-    CREATE INDEX receipts_moved ON receipts (conversation_id, position) WHERE position IS NOT NULL;`,
+    ) WITH (fillfactor = 70);`,
+  indexes: 'CREATE INDEX receipts_moved ON receipts (conversation_id, position) WHERE position IS NOT NULL;',
   begin: () => new ReceiptsFold(),
 }
 
@@ -49,14 +54,22 @@ class ReceiptsFold implements Fold {
 
   collect(event: RecordedFact<AnyEvent>, id: string): void {
     switch (event.type) {
-      case 'MessageSent': this.#read(id, event.metadata.actor.userId ?? '', event.revision, event.metadata.at); return
-      case 'ReadUpTo': this.#read(id, event.data.userId, event.data.seq, event.metadata.at).position = event.position; return
-      case 'DeliveredUpTo': return this.#deliver(event, id)
+      case 'MessageSent':
+        this.#read(id, event.metadata.actor.userId ?? '', event.revision, event.metadata.at)
+        return
+      case 'ReadUpTo':
+        this.#read(id, event.data.userId, event.data.seq, event.metadata.at).position = event.position
+        return
+      case 'DeliveredUpTo':
+        return this.#deliver(event, id)
       // A cursor may still be flushed after its member has left: joining begins anew.
       case 'MemberJoined':
       case 'MemberLeft':
-      case 'MemberRemoved': this.#cursors.set(id, event.data.userId, { ...unmoved(), wiped: true }); return
-      default: return
+      case 'MemberRemoved':
+        this.#cursors.set(id, event.data.userId, { ...unmoved(), wiped: true })
+        return
+      default:
+        return
     }
   }
 
@@ -97,8 +110,8 @@ async function moveCursors(db: Database, entries: readonly Entry[]): Promise<voi
     INSERT INTO receipts AS r (conversation_id, user_id, read_seq, read_at, delivered_seq, delivered_at, position)
     SELECT * FROM unnest(
       ${texts(entries, (e) => e.first)}::text[], ${texts(entries, (e) => e.second)}::text[],
-      ${values(entries, (e) => e.value.readSeq)}::integer[], ${values(entries, (e) => e.value.readAt)}::bigint[],
-      ${values(entries, (e) => e.value.deliveredSeq)}::integer[], ${values(entries, (e) => e.value.deliveredAt)}::bigint[],
+      ${integers(entries, (e) => e.value.readSeq)}::integer[], ${bigints(entries, (e) => e.value.readAt)}::bigint[],
+      ${integers(entries, (e) => e.value.deliveredSeq)}::integer[], ${bigints(entries, (e) => e.value.deliveredAt)}::bigint[],
       ${texts(entries, (e) => e.value.position)}::text[])
     ON CONFLICT (conversation_id, user_id) DO UPDATE SET
       read_at = CASE WHEN excluded.read_seq > coalesce(r.read_seq, -1) THEN excluded.read_at ELSE r.read_at END,
@@ -133,9 +146,16 @@ export interface ReceiptsOptions extends PageOptions {
 }
 
 /** A page of the members in the order in which they joined, with their cursors. */
-export async function listReceipts(db: Database, conversationId: string, { cursor, limit, readBy }: ReceiptsOptions): Promise<Page<Receipt>> {
+export async function listReceipts(
+  db: Database,
+  conversationId: string,
+  { cursor, limit, readBy }: ReceiptsOptions,
+): Promise<Page<Receipt>> {
   const [seq, rank] = decodeCursor(cursor, ['number', 'number']) ?? [-1, 0]
-  const whoRead = readBy === undefined ? sql`` : sql`
+  const whoRead =
+    readBy === undefined
+      ? sql``
+      : sql`
     AND r.read_seq >= ${readBy}::bigint
     AND m.user_id IS DISTINCT FROM (SELECT sender_id FROM messages WHERE conversation_id = ${conversationId} AND seq = ${readBy}::bigint)`
   const { rows } = await sql<ReceiptRow>`
@@ -168,5 +188,10 @@ export async function receiptsAfter(db: Database, conversationIds: readonly stri
     SELECT r.conversation_id, r.user_id, r.read_seq, r.delivered_seq
     FROM receipts r JOIN members m ON m.conversation_id = r.conversation_id AND m.user_id = r.user_id
     WHERE r.conversation_id = ANY(${texts(conversationIds, (id) => id)}::text[]) AND r.position > ${position}`.execute(db)
-  return rows.map((row) => ({ conversationId: row.conversation_id, userId: row.user_id, readSeq: row.read_seq, deliveredSeq: row.delivered_seq }))
+  return rows.map((row) => ({
+    conversationId: row.conversation_id,
+    userId: row.user_id,
+    readSeq: row.read_seq,
+    deliveredSeq: row.delivered_seq,
+  }))
 }

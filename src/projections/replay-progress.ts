@@ -8,7 +8,8 @@ const LINE_INTERVAL_MS = 2_000
 export function printProgress(output: NodeJS.WritableStream & { isTTY?: boolean }): (progress: RebuildProgress) => void {
   let printedAt = -LINE_INTERVAL_MS
   return (progress) => {
-    if (output.isTTY === true) return void output.write(`\r\u001b[K${bar(progress)} ${describe(progress)}${progress.state === 'done' ? '\n' : ''}`)
+    if (output.isTTY === true)
+      return void output.write(`\r\u001b[K${bar(progress)} ${describe(progress)}${progress.state === 'done' ? '\n' : ''}`)
     if (progress.state === 'reading' && performance.now() - printedAt < LINE_INTERVAL_MS) return
     printedAt = performance.now()
     output.write(`${describe(progress)}\n`)
@@ -25,7 +26,7 @@ function describe({ events, eventsPerSecond, done, leftMs, state }: RebuildProgr
   const parts = [`${number(events)} events`, `${number(eventsPerSecond)}/s`]
   if (state === 'done') return [...parts, 'done'].join(', ')
   if (done !== undefined) parts.unshift(`${Math.floor(done * 100)} %`)
-  if (state === 'swapping') parts.push('swapping')
+  if (state === 'indexing' || state === 'swapping') parts.push(state)
   else if (leftMs !== undefined) parts.push(`${duration(leftMs)} left`)
   return parts.join(', ')
 }

@@ -2,7 +2,7 @@
 import { sql } from 'kysely'
 import type { MessageFacts } from '../domain/conversation/commands.js'
 import type { Content } from '../domain/events.js'
-import { texts, values } from './arrays.js'
+import { bigints, texts } from './arrays.js'
 import type { Database } from './database.js'
 
 export interface SentMessageKey {
@@ -45,7 +45,10 @@ interface FactsRow {
 
 /** A message as a decision needs it; `reaction`: whether this user has given this emoji. */
 export async function findMessageFacts(
-  db: Database, conversationId: string, seq: number, reaction?: { userId: string; emoji: string },
+  db: Database,
+  conversationId: string,
+  seq: number,
+  reaction?: { userId: string; emoji: string },
 ): Promise<{ asOf: number; message: MessageFacts | undefined }> {
   const { rows } = await sql<FactsRow>`
     SELECT c.head, m.sender_id, m.content, m.recalled_at IS NOT NULL AS recalled, m.pinned,
@@ -61,16 +64,24 @@ export async function findMessageFacts(
 }
 
 const toFacts = (seq: number, senderId: string, { content, recalled, pinned, reactions, reacted }: FactsRow): MessageFacts => ({
-  seq, senderId, recalled, pinned, reacted,
+  seq,
+  senderId,
+  recalled,
+  pinned,
+  reacted,
   content: content === null ? null : (JSON.parse(content) as Content),
   reactions: new Map(Object.entries(reactions ?? {})),
 })
 
 /** Which of these messages are recalled. */
-export async function findRecalled(db: Database, conversationId: string, seqs: readonly number[]): Promise<{ asOf: number; recalled: ReadonlySet<number> }> {
+export async function findRecalled(
+  db: Database,
+  conversationId: string,
+  seqs: readonly number[],
+): Promise<{ asOf: number; recalled: ReadonlySet<number> }> {
   const { rows } = await sql<{ head: number; seq: number | null }>`
     SELECT c.head, m.seq FROM conversations c
-    LEFT JOIN messages m ON m.conversation_id = ${conversationId} AND m.seq = ANY(${values(seqs, (seq) => seq)}::bigint[]) AND m.recalled_at IS NOT NULL
+    LEFT JOIN messages m ON m.conversation_id = ${conversationId} AND m.seq = ANY(${bigints(seqs, (seq) => seq)}::bigint[]) AND m.recalled_at IS NOT NULL
     WHERE c.id = ${conversationId}`.execute(db)
   const recalled = new Set(rows.flatMap(({ seq }) => (seq === null ? [] : [seq])))
   return { asOf: rows[0]?.head ?? -1, recalled }

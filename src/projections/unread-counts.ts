@@ -1,7 +1,7 @@
 /** Read model `unread_counts`: how far each member has read, and which mentions it has not. */
 import { sql } from 'kysely'
 import type { AnyEvent, RecordedFact } from '../domain/events.js'
-import { texts, values } from './arrays.js'
+import { integers, texts } from './arrays.js'
 import type { Database } from './database.js'
 import { type Fold, PairMap, type Projection } from './projection.js'
 
@@ -24,12 +24,12 @@ export const unreadCountsProjection: Projection = {
       conversation_id text COLLATE "C", user_id text COLLATE "C", read_seq integer, read_ordinal integer NOT NULL,
       PRIMARY KEY (conversation_id, user_id)
     ) WITH (fillfactor = 70);
-    CREATE INDEX unread_counts_of_user ON unread_counts (user_id);
     CREATE TABLE mentions (
       user_id text COLLATE "C", conversation_id text COLLATE "C", ordinal integer,
       PRIMARY KEY (user_id, conversation_id, ordinal)
     );
     CREATE TABLE unread_conversations (conversation_id text COLLATE "C" PRIMARY KEY, last_ordinal integer NOT NULL) WITH (fillfactor = 50);`,
+  indexes: 'CREATE INDEX unread_counts_of_user ON unread_counts (user_id);',
   begin: () => new UnreadCountsFold(),
 }
 
@@ -61,15 +61,20 @@ class UnreadCountsFold implements Fold {
         if (mentions) for (const userId of new Set(mentions)) if (userId !== senderId) this.#mention(id, userId, ordinal)
         return
       }
-      case 'ReadUpTo': return this.#read(id, event.data.userId, event.data.seq, event.data.ordinal)
+      case 'ReadUpTo':
+        return this.#read(id, event.data.userId, event.data.seq, event.data.ordinal)
       case 'ConversationCreated':
         this.#lastOrdinals.set(id, 0)
         for (const { userId } of event.data.members) this.#join(id, userId)
         return
-      case 'MemberJoined': return this.#join(id, event.data.userId)
+      case 'MemberJoined':
+        return this.#join(id, event.data.userId)
       case 'MemberLeft':
-      case 'MemberRemoved': this.#cursors.set(id, event.data.userId, { ...unmoved(), membership: 'left' }); return
-      default: return
+      case 'MemberRemoved':
+        this.#cursors.set(id, event.data.userId, { ...unmoved(), membership: 'left' })
+        return
+      default:
+        return
     }
   }
 
@@ -107,7 +112,8 @@ class UnreadCountsFold implements Fold {
   }
 }
 
-const keys = (entries: readonly { first: string; second: string }[]) => sql`${texts(entries, (e) => e.first)}::text[], ${texts(entries, (e) => e.second)}::text[]`
+const keys = (entries: readonly { first: string; second: string }[]) =>
+  sql`${texts(entries, (e) => e.first)}::text[], ${texts(entries, (e) => e.second)}::text[]`
 
 async function dropMentions(db: Database, entries: readonly Entry[]): Promise<void> {
   await sql`
@@ -126,8 +132,8 @@ async function insertCursors(db: Database, entries: readonly Entry[]): Promise<v
     INSERT INTO unread_counts (conversation_id, user_id, read_seq, read_ordinal)
     SELECT u.conversation_id, u.user_id, u.read_seq, greatest(u.read_ordinal, coalesce(u.joined_ordinal, c.last_ordinal, 0))
     FROM unnest(
-      ${keys(entries)}, ${values(entries, (e) => e.value.readSeq)}::integer[], ${values(entries, (e) => e.value.readOrdinal)}::integer[],
-      ${values(entries, (e) => e.value.joinedOrdinal)}::integer[]
+      ${keys(entries)}, ${integers(entries, (e) => e.value.readSeq)}::integer[], ${integers(entries, (e) => e.value.readOrdinal)}::integer[],
+      ${integers(entries, (e) => e.value.joinedOrdinal)}::integer[]
     ) AS u(conversation_id, user_id, read_seq, read_ordinal, joined_ordinal)
     LEFT JOIN unread_conversations c ON c.conversation_id = u.conversation_id
     ON CONFLICT (conversation_id, user_id) DO UPDATE SET read_seq = excluded.read_seq, read_ordinal = excluded.read_ordinal`.execute(db)
@@ -135,7 +141,7 @@ async function insertCursors(db: Database, entries: readonly Entry[]): Promise<v
 
 async function moveCursors(db: Database, entries: readonly Entry[]): Promise<void> {
   const reads = sql`unnest(
-    ${keys(entries)}, ${values(entries, (e) => e.value.readSeq)}::integer[], ${values(entries, (e) => e.value.readOrdinal)}::integer[]
+    ${keys(entries)}, ${integers(entries, (e) => e.value.readSeq)}::integer[], ${integers(entries, (e) => e.value.readOrdinal)}::integer[]
   ) AS u(conversation_id, user_id, read_seq, read_ordinal)`
   await sql`
     UPDATE unread_counts c SET read_seq = u.read_seq, read_ordinal = greatest(c.read_ordinal, u.read_ordinal) FROM ${reads}
@@ -149,14 +155,14 @@ async function insertMentions(db: Database, mentioned: readonly { first: string;
   await sql`
     INSERT INTO mentions (user_id, conversation_id, ordinal)
     SELECT u.user_id, u.conversation_id, u.ordinal
-    FROM unnest(${keys(mentioned)}, ${values(mentioned, (m) => m.ordinal)}::integer[]) AS u(conversation_id, user_id, ordinal)
+    FROM unnest(${keys(mentioned)}, ${integers(mentioned, (m) => m.ordinal)}::integer[]) AS u(conversation_id, user_id, ordinal)
     JOIN unread_counts c ON c.conversation_id = u.conversation_id AND c.user_id = u.user_id`.execute(db)
 }
 
 async function writeLastOrdinals(db: Database, ordinals: readonly [string, number][]): Promise<void> {
   await sql`
     INSERT INTO unread_conversations (conversation_id, last_ordinal)
-    SELECT * FROM unnest(${texts(ordinals, ([id]) => id)}::text[], ${values(ordinals, ([, ordinal]) => ordinal)}::integer[])
+    SELECT * FROM unnest(${texts(ordinals, ([id]) => id)}::text[], ${integers(ordinals, ([, ordinal]) => ordinal)}::integer[])
     ON CONFLICT (conversation_id) DO UPDATE SET last_ordinal = excluded.last_ordinal`.execute(db)
 }
 
@@ -174,7 +180,14 @@ const UNREAD_CONVERSATIONS_MAX = 1_000
 
 /** What a user has not read: totals over everything, and the newest conversations with unread messages. */
 export async function findUnreadCounts(db: Database, userId: string): Promise<UnreadCounts> {
-  const { rows } = await sql<{ applied: string; conversation_id: string | null; unread: number; mentions: number; total: number; all_mentions: number }>`
+  const { rows } = await sql<{
+    applied: string
+    conversation_id: string | null
+    unread: number
+    mentions: number
+    total: number
+    all_mentions: number
+  }>`
     SELECT at.position AS applied, line.* FROM checkpoints at
     LEFT JOIN LATERAL (
       SELECT r.conversation_id, c.last_ordinal - r.read_ordinal AS unread, coalesce(n.mentions, 0) AS mentions, c.last_message_position,

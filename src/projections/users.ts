@@ -1,7 +1,7 @@
 /** Read model `users`: profiles, contacts, blocks and devices. */
 import { sql } from 'kysely'
 import type { AnyEvent, JsonObject, Profile, RecordedFact } from '../domain/events.js'
-import { texts, values } from './arrays.js'
+import { bigints, texts } from './arrays.js'
 import type { Database } from './database.js'
 import { type Page, type PageOptions, decodeCursor, isoTime, pageOf } from './pages.js'
 import { type Fold, PairMap, type Projection } from './projection.js'
@@ -23,15 +23,16 @@ export const usersProjection: Projection = {
     CREATE TABLE contacts (
       user_id text COLLATE "C", other_user_id text COLLATE "C", position text COLLATE "C" NOT NULL, PRIMARY KEY (user_id, other_user_id)
     );
-    CREATE INDEX contacts_by_other ON contacts (other_user_id, user_id);
     CREATE TABLE blocks (
       user_id text COLLATE "C", other_user_id text COLLATE "C", position text COLLATE "C" NOT NULL, PRIMARY KEY (user_id, other_user_id)
     );
-    CREATE INDEX blocks_by_other ON blocks (other_user_id, user_id);
     CREATE TABLE devices (
       user_id text COLLATE "C", device_id text COLLATE "C", first_seen_at bigint NOT NULL, position text COLLATE "C" NOT NULL,
       PRIMARY KEY (user_id, device_id)
     );`,
+  indexes: `
+    CREATE INDEX contacts_by_other ON contacts (other_user_id, user_id);
+    CREATE INDEX blocks_by_other ON blocks (other_user_id, user_id);`,
   begin: () => new UsersFold(),
 }
 
@@ -46,14 +47,29 @@ class UsersFold implements Fold {
   collect(event: RecordedFact<AnyEvent>, id: string): void {
     switch (event.type) {
       case 'UserRegistered':
-      case 'ProfileChanged': this.#profiles.set(id, event.data); return
-      case 'ContactAdded': this.#relations.contacts.set(id, event.data.userId, event.position); return
-      case 'ContactRemoved': this.#relations.contacts.set(id, event.data.userId, null); return
-      case 'UserBlocked': this.#relations.blocks.set(id, event.data.userId, event.position); return
-      case 'UserUnblocked': this.#relations.blocks.set(id, event.data.userId, null); return
-      case 'DeviceSeen': this.#devices.set(id, event.data.deviceId, { at: event.metadata.at, position: event.position }); return
-      case 'DeviceRevoked': this.#devices.set(id, event.data.deviceId, null); return
-      default: return
+      case 'ProfileChanged':
+        this.#profiles.set(id, event.data)
+        return
+      case 'ContactAdded':
+        this.#relations.contacts.set(id, event.data.userId, event.position)
+        return
+      case 'ContactRemoved':
+        this.#relations.contacts.set(id, event.data.userId, null)
+        return
+      case 'UserBlocked':
+        this.#relations.blocks.set(id, event.data.userId, event.position)
+        return
+      case 'UserUnblocked':
+        this.#relations.blocks.set(id, event.data.userId, null)
+        return
+      case 'DeviceSeen':
+        this.#devices.set(id, event.data.deviceId, { at: event.metadata.at, position: event.position })
+        return
+      case 'DeviceRevoked':
+        this.#devices.set(id, event.data.deviceId, null)
+        return
+      default:
+        return
     }
   }
 
@@ -97,12 +113,17 @@ async function writeDevices(db: Database, changes: PairMap<{ at: number; positio
       INSERT INTO devices (user_id, device_id, first_seen_at, position)
       SELECT * FROM unnest(
         ${texts(seen, (e) => e.first)}::text[], ${texts(seen, (e) => e.second)}::text[],
-        ${values(seen, (e) => e.value?.at)}::bigint[], ${texts(seen, (e) => e.value?.position)}::text[])
+        ${bigints(seen, (e) => e.value?.at)}::bigint[], ${texts(seen, (e) => e.value?.position)}::text[])
       ON CONFLICT (user_id, device_id) DO UPDATE SET first_seen_at = excluded.first_seen_at, position = excluded.position`.execute(db)
   }
 }
 
-async function deletePairs(db: Database, table: Relations | 'devices', column: string, pairs: readonly { first: string; second: string }[]): Promise<void> {
+async function deletePairs(
+  db: Database,
+  table: Relations | 'devices',
+  column: string,
+  pairs: readonly { first: string; second: string }[],
+): Promise<void> {
   await sql`
     DELETE FROM ${sql.table(table)} t USING unnest(${texts(pairs, (e) => e.first)}::text[], ${texts(pairs, (e) => e.second)}::text[]) AS u(user_id, other_id)
     WHERE t.user_id = u.user_id AND t.${sql.ref(column)} = u.other_id`.execute(db)
@@ -126,11 +147,28 @@ export interface UserItem {
 }
 
 /** A page of a user's contacts or blocks, by user id. */
-export async function listRelations(db: Database, table: Relations, userId: string, { cursor, limit }: PageOptions): Promise<Page<UserItem>> {
+export async function listRelations(
+  db: Database,
+  table: Relations,
+  userId: string,
+  { cursor, limit }: PageOptions,
+): Promise<Page<UserItem>> {
   const [after] = decodeCursor(cursor, ['string']) ?? ['']
-  const rows = await db.withTables<UsersTables>().selectFrom(table).select('other_user_id')
-    .where('user_id', '=', userId).where('other_user_id', '>', after).orderBy('other_user_id').limit(limit + 1).execute()
-  return pageOf(rows, limit, (row) => ({ userId: row.other_user_id }), (row) => [row.other_user_id])
+  const rows = await db
+    .withTables<UsersTables>()
+    .selectFrom(table)
+    .select('other_user_id')
+    .where('user_id', '=', userId)
+    .where('other_user_id', '>', after)
+    .orderBy('other_user_id')
+    .limit(limit + 1)
+    .execute()
+  return pageOf(
+    rows,
+    limit,
+    (row) => ({ userId: row.other_user_id }),
+    (row) => [row.other_user_id],
+  )
 }
 
 export interface DeviceItem {
@@ -141,9 +179,21 @@ export interface DeviceItem {
 /** A page of a user's devices, by device id. */
 export async function listDevices(db: Database, userId: string, { cursor, limit }: PageOptions): Promise<Page<DeviceItem>> {
   const [after] = decodeCursor(cursor, ['string']) ?? ['']
-  const rows = await db.withTables<UsersTables>().selectFrom('devices').select(['device_id', 'first_seen_at'])
-    .where('user_id', '=', userId).where('device_id', '>', after).orderBy('device_id').limit(limit + 1).execute()
-  return pageOf(rows, limit, (row) => ({ deviceId: row.device_id, firstSeenAt: isoTime(row.first_seen_at) }), (row) => [row.device_id])
+  const rows = await db
+    .withTables<UsersTables>()
+    .selectFrom('devices')
+    .select(['device_id', 'first_seen_at'])
+    .where('user_id', '=', userId)
+    .where('device_id', '>', after)
+    .orderBy('device_id')
+    .limit(limit + 1)
+    .execute()
+  return pageOf(
+    rows,
+    limit,
+    (row) => ({ deviceId: row.device_id, firstSeenAt: isoTime(row.first_seen_at) }),
+    (row) => [row.device_id],
+  )
 }
 
 /** Those who have the user as a contact. */

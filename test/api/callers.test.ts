@@ -9,7 +9,9 @@ let auditor: TestCaller
 
 beforeAll(async () => {
   app = await startTestApp()
-  ;[full, registrar, bot, auditor] = [secretOf.full, secretOf.users, secretOf.act, secretOf.audit].map((secret) => callerWith(app, secret)) as [TestCaller, TestCaller, TestCaller, TestCaller]
+  ;[full, registrar, bot, auditor] = [secretOf.full, secretOf.users, secretOf.act, secretOf.audit].map((secret) =>
+    callerWith(app, secret),
+  ) as [TestCaller, TestCaller, TestCaller, TestCaller]
 })
 afterAll(() => app?.stop())
 
@@ -23,7 +25,10 @@ describe('an app that acts for a user', () => {
     expect(group).toMatchObject({ createdBy: owner, role: 'owner' })
     await acting.post(`/v1/conversations/${group.conversationId}/messages`, hello, { 'x-request-id': 'trace-1' })
     const { items } = (await acting.get(`/v1/conversations/${group.conversationId}/events`)).body
-    expect(items.map(({ actor }: { actor: object }) => actor)).toEqual([{ userId: owner, app: 'bot' }, { userId: owner, app: 'bot' }])
+    expect(items.map(({ actor }: { actor: object }) => actor)).toEqual([
+      { userId: owner, app: 'bot' },
+      { userId: owner, app: 'bot' },
+    ])
     const [, sent] = await app.store.readStream(`conversation-${group.conversationId}`, { limit: 2 })
     expect(sent!.metadata).toMatchObject({ actor: { userId: owner, app: 'bot' }, correlationId: 'trace-1' })
   })
@@ -41,7 +46,10 @@ describe('an app that acts for a user', () => {
       expect(body).toMatchObject({ code: 'invalid_request', errors: [{ field: 'On-Behalf-Of' }] })
     }
     for (const wrong of ['', 'a b', 'a,b', '-a', 'x'.repeat(65)]) {
-      expect((await bot.onBehalfOf(wrong).get('/v1/inbox')).body, wrong).toMatchObject({ code: 'invalid_request', errors: [{ field: 'On-Behalf-Of' }] })
+      expect((await bot.onBehalfOf(wrong).get('/v1/inbox')).body, wrong).toMatchObject({
+        code: 'invalid_request',
+        errors: [{ field: 'On-Behalf-Of' }],
+      })
     }
   })
 
@@ -56,9 +64,13 @@ describe('an app that acts for a user', () => {
     const user = await userOf(app)
     const group = await groupOf(user)
     const calls = ['/v1/inbox', `/v1/conversations/${group}`, `/v1/users/${user.id}`]
-    for (const path of calls) for (const named of [user.id, 'bob']) {
-      expect((await user.onBehalfOf(named).get(path)).body, path).toMatchObject({ code: 'invalid_request', errors: [{ field: 'On-Behalf-Of' }] })
-    }
+    for (const path of calls)
+      for (const named of [user.id, 'bob']) {
+        expect((await user.onBehalfOf(named).get(path)).body, path).toMatchObject({
+          code: 'invalid_request',
+          errors: [{ field: 'On-Behalf-Of' }],
+        })
+      }
   })
 })
 
@@ -78,8 +90,13 @@ describe('an app that audits', () => {
     const owner = await userOf(app)
     const group = `/v1/conversations/${await groupOf(owner)}`
     const writes = [
-      auditor.post(`${group}/messages`, hello), auditor.patch(group, { name: 'x' }), auditor.post(`${group}/join`), auditor.post(`${group}/read`, { seq: 0 }),
-      auditor.del(`${group}/members/${owner.id}`), auditor.post('/v1/conversations', { type: 'group', memberIds: [] }), auditor.post('/v1/tokens', { userId: 'a' }),
+      auditor.post(`${group}/messages`, hello),
+      auditor.patch(group, { name: 'x' }),
+      auditor.post(`${group}/join`),
+      auditor.post(`${group}/read`, { seq: 0 }),
+      auditor.del(`${group}/members/${owner.id}`),
+      auditor.post('/v1/conversations', { type: 'group', memberIds: [] }),
+      auditor.post('/v1/tokens', { userId: 'a' }),
     ]
     for (const answer of await Promise.all(writes)) expect(answer.body.code).toBe('forbidden')
     expect((await owner.get(group)).body.head).toBe(0)
@@ -100,7 +117,10 @@ describe('an app that registers users', () => {
     const { status, body } = await registrar.put(`/v1/users/${id}`, { name: 'New' })
     expect([status, body.name]).toEqual([200, 'New'])
     expect((await registrar.get(`/v1/users/${id}?minPosition=${body.position}`)).body.name).toBe('New')
-    const { status: issued, body: { token } } = await registrar.post('/v1/tokens', { userId: id })
+    const {
+      status: issued,
+      body: { token },
+    } = await registrar.post('/v1/tokens', { userId: id })
     expect(issued).toBe(201)
     expect((await callerWith(app, token).get('/v1/inbox')).status).toBe(200)
     const [event] = await app.store.readStream(`user-${id}`, { limit: 1 })
@@ -141,7 +161,10 @@ describe('a device that was revoked', () => {
     const revoked = await callerWith(app, laptop.body.token).del('/v1/devices/phone')
     expect([revoked.status, typeof revoked.body.position]).toEqual([200, 'string'])
     expect((await phone.get('/v1/inbox')).body.code).toBe('unauthenticated')
-    expect((await callerWith(app, laptop.body.token).get(`/v1/devices?minPosition=${revoked.body.position}`)).body).toEqual({ items: [], nextCursor: null })
+    expect((await callerWith(app, laptop.body.token).get(`/v1/devices?minPosition=${revoked.body.position}`)).body).toEqual({
+      items: [],
+      nextCursor: null,
+    })
     const again = await full.post('/v1/tokens', { userId: phone.id, deviceId: 'phone' })
     expect((await callerWith(app, again.body.token).get('/v1/inbox')).status).toBe(200)
   })

@@ -3,7 +3,19 @@ import type { AddressInfo } from 'node:net'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { type RefusalCode, Refusal, refusals } from '../../src/domain/errors.js'
 import { AppendOutcomeUnknown, StoreUnavailable } from '../../src/domain/event-store.js'
-import { type Answer, type TestApp, callerWith, directOf, groupOf, request, say, secretOf, startTestApp, unique, userOf } from '../support/app.js'
+import {
+  type Answer,
+  type TestApp,
+  callerWith,
+  directOf,
+  groupOf,
+  request,
+  say,
+  secretOf,
+  startTestApp,
+  unique,
+  userOf,
+} from '../support/app.js'
 import { type TestPostgres, startTestPostgres } from '../support/postgres.js'
 
 let postgres: TestPostgres
@@ -22,7 +34,14 @@ afterAll(async () => {
 function refused(answer: Answer, code: RefusalCode, field?: string): void {
   expect(answer.headers['content-type'], answer.text).toMatch(/^application\/problem\+json/)
   const { status, title, temporary } = refusals[code]
-  expect(answer.body, answer.text).toMatchObject({ code, status, title, temporary, type: `/docs/errors#${code}`, detail: expect.any(String) })
+  expect(answer.body, answer.text).toMatchObject({
+    code,
+    status,
+    title,
+    temporary,
+    type: `/docs/errors#${code}`,
+    detail: expect.any(String),
+  })
   expect(answer.status).toBe(status)
   if (field !== undefined) expect(answer.body.errors, answer.text).toEqual([{ field, message: expect.any(String) }])
 }
@@ -44,7 +63,15 @@ describe('every code of the table is reached', () => {
     const group = await groupOf(owner, member)
     const { seq } = await say(owner, group, 'hello')
     refused(await owner.post(`/v1/conversations/${group}/members`, { userIds: ['a', 'b', 'c', 'd'] }), 'invalid_request', 'userIds')
-    refused(await owner.post(`/v1/conversations/${group}/messages`, { clientMessageId: 'x', content: { type: 'text', text: 'x' }, replyToSeq: 0 }), 'invalid_request', 'replyToSeq')
+    refused(
+      await owner.post(`/v1/conversations/${group}/messages`, {
+        clientMessageId: 'x',
+        content: { type: 'text', text: 'x' },
+        replyToSeq: 0,
+      }),
+      'invalid_request',
+      'replyToSeq',
+    )
     refused(await owner.post(`/v1/conversations/${group}/read`, { seq: 99 }), 'invalid_request', 'seq')
     refused(await owner.get(`/v1/conversations/${group}/receipts?readBy=0`), 'invalid_request', 'readBy')
     for (let n = 0; n < 50; n += 1) await owner.put(`/v1/conversations/${group}/messages/${seq}/reactions/r${n}`)
@@ -69,7 +96,10 @@ describe('every code of the table is reached', () => {
     const [one, other] = [await userOf(app), await userOf(app)]
     const direct = await directOf(one, other)
     await other.put(`/v1/blocks/${one.id}`)
-    refused(await one.post(`/v1/conversations/${direct}/messages`, { clientMessageId: 'x', content: { type: 'text', text: 'x' } }), 'blocked')
+    refused(
+      await one.post(`/v1/conversations/${direct}/messages`, { clientMessageId: 'x', content: { type: 'text', text: 'x' } }),
+      'blocked',
+    )
     const stranger = await userOf(app)
     await stranger.put(`/v1/blocks/${one.id}`)
     refused(await one.post('/v1/conversations', { type: 'direct', memberIds: [stranger.id] }), 'blocked')
@@ -79,14 +109,20 @@ describe('every code of the table is reached', () => {
     const [owner, member] = [await userOf(app), await userOf(app)]
     const group = await groupOf(owner, member)
     await owner.patch(`/v1/conversations/${group}`, { frozen: true })
-    refused(await member.post(`/v1/conversations/${group}/messages`, { clientMessageId: 'x', content: { type: 'text', text: 'x' } }), 'conversation_frozen')
+    refused(
+      await member.post(`/v1/conversations/${group}/messages`, { clientMessageId: 'x', content: { type: 'text', text: 'x' } }),
+      'conversation_frozen',
+    )
   })
 
   test('not_found is the same for what is not there and for a stranger', async () => {
     const [owner, stranger] = [await userOf(app), await userOf(app)]
     const group = await groupOf(owner)
     for (const path of ['', '/members', '/messages', '/messages/1', '/events', '/receipts']) {
-      const [there, nowhere] = [await stranger.get(`/v1/conversations/${group}${path}`), await stranger.get(`/v1/conversations/g-nowhere${path}`)]
+      const [there, nowhere] = [
+        await stranger.get(`/v1/conversations/${group}${path}`),
+        await stranger.get(`/v1/conversations/g-nowhere${path}`),
+      ]
       refused(there, 'not_found')
       expect(there.text).toBe(nowhere.text)
     }
@@ -107,7 +143,8 @@ describe('every code of the table is reached', () => {
   test('idempotency_conflict names the first seq', async () => {
     const user = await userOf(app)
     const group = await groupOf(user)
-    const send = (text: string) => user.post(`/v1/conversations/${group}/messages`, { clientMessageId: 'same', content: { type: 'text', text } })
+    const send = (text: string) =>
+      user.post(`/v1/conversations/${group}/messages`, { clientMessageId: 'same', content: { type: 'text', text } })
     await send('one')
     const answer = await send('two')
     refused(answer, 'idempotency_conflict')
@@ -126,12 +163,28 @@ describe('every code of the table is reached', () => {
     const user = await userOf(app)
     const group = await groupOf(user)
     refused(await user.post('/v1/conversations', { type: 'group', memberIds: [], name: 'x'.repeat(300_000) }), 'payload_too_large')
-    refused(await user.post('/v1/conversations', { type: 'group', memberIds: [], custom: { a: 'x'.repeat(4_096) } }), 'payload_too_large', 'custom')
+    refused(
+      await user.post('/v1/conversations', { type: 'group', memberIds: [], custom: { a: 'x'.repeat(4_096) } }),
+      'payload_too_large',
+      'custom',
+    )
     // Beyond both bounds, in characters and in bytes.
-    refused(await user.post(`/v1/conversations/${group}/messages`, { clientMessageId: 'x', content: { type: 'text', text: 'x'.repeat(40_000) } }), 'payload_too_large', 'content')
-    refused(await user.post(`/v1/conversations/${group}/messages`, { clientMessageId: 'x', content: { type: 'text', text: 'x'.repeat(20_001) } }), 'invalid_request', 'content.text')
+    refused(
+      await user.post(`/v1/conversations/${group}/messages`, { clientMessageId: 'x', content: { type: 'text', text: 'x'.repeat(40_000) } }),
+      'payload_too_large',
+      'content',
+    )
+    refused(
+      await user.post(`/v1/conversations/${group}/messages`, { clientMessageId: 'x', content: { type: 'text', text: 'x'.repeat(20_001) } }),
+      'invalid_request',
+      'content.text',
+    )
     // Short as it is sent, long as it is kept.
-    refused(await user.put(`/v1/users/${user.id}`, `{"custom":{"a":[${Array(400).fill('1e20').join(',')}]}}`), 'payload_too_large', 'custom')
+    refused(
+      await user.put(`/v1/users/${user.id}`, `{"custom":{"a":[${Array(400).fill('1e20').join(',')}]}}`),
+      'payload_too_large',
+      'custom',
+    )
   })
 
   test('unsupported_media_type', async () => {
@@ -146,7 +199,8 @@ describe('every code of the table is reached', () => {
     try {
       const [user, other] = [await userOf(limited), await userOf(limited)]
       const answers = await Promise.all(Array.from({ length: 6 }, () => user.get('/v1/unread')))
-      expect(answers.map(({ status }) => status).sort()).toEqual([200, 200, 200, 429, 429, 429])
+      expect(answers.filter(({ status }) => status === 200)).toHaveLength(3)
+      expect(answers.filter(({ status }) => status === 429)).toHaveLength(3)
       const late = answers.find(({ status }) => status === 429)!
       refused(late, 'rate_limited')
       expect(late.headers['retry-after']).toBe('1')
@@ -164,7 +218,15 @@ describe('every code of the table is reached', () => {
     ['the outcome is not known', () => new AppendOutcomeUnknown('timeout')],
     ['a part says so', () => new Refusal('unavailable', 'Later.')],
   ])('unavailable when %s', async (_why, make) => {
-    const broken = await startTestApp({ postgres, presence: { query: async () => { throw make() }, ofDevices: async () => [] } })
+    const broken = await startTestApp({
+      postgres,
+      presence: {
+        query: async () => {
+          throw make()
+        },
+        ofDevices: async () => [],
+      },
+    })
     try {
       const answer = await (await userOf(broken)).post('/v1/presence/query', { userIds: ['bob'] })
       refused(answer, 'unavailable')
@@ -180,7 +242,15 @@ describe('every code of the table is reached', () => {
   })
 
   test('internal shows nothing of the bug, and logs it', async () => {
-    const broken = await startTestApp({ postgres, presence: { query: async () => { throw new TypeError('secretVariable is not defined') }, ofDevices: async () => [] } })
+    const broken = await startTestApp({
+      postgres,
+      presence: {
+        query: async () => {
+          throw new TypeError('secretVariable is not defined')
+        },
+        ofDevices: async () => [],
+      },
+    })
     try {
       const answer = await (await userOf(broken)).post('/v1/presence/query', { userIds: ['bob'] }, { 'x-request-id': 'find-me' })
       refused(answer, 'internal')
@@ -193,9 +263,12 @@ describe('every code of the table is reached', () => {
 })
 
 describe('requests', () => {
-  test.each(['{"type":', 'nonsense', '{"a":1}}', '\u0000', '[]', '"text"', '1', 'null', 'true'])('a body %j is invalid_request', async (body) => {
-    refused(await (await userOf(app)).post('/v1/conversations', body), 'invalid_request')
-  })
+  test.each(['{"type":', 'nonsense', '{"a":1}}', '\u0000', '[]', '"text"', '1', 'null', 'true'])(
+    'a body %j is invalid_request',
+    async (body) => {
+      refused(await (await userOf(app)).post('/v1/conversations', body), 'invalid_request')
+    },
+  )
 
   test('a body that is missing or empty is invalid_request where one is needed, and no matter where none is', async () => {
     const user = await userOf(app)
@@ -217,8 +290,10 @@ describe('requests', () => {
   test('NUL, lone surrogates, endless nesting and endless numbers are refused', async () => {
     const user = await userOf(app)
     const group = await groupOf(user)
-    const send = (data: string) => user.post(`/v1/conversations/${group}/messages`, `{"clientMessageId":"x","content":{"type":"custom","data":${data}}}`)
-    for (const data of ['{"a":"\\u0000"}', '{"\\u0000":1}', '{"a":"\\ud800"}', '{"a":1e999}', `{"a":${'['.repeat(120)}${']'.repeat(120)}}`]) refused(await send(data), 'invalid_request')
+    const send = (data: string) =>
+      user.post(`/v1/conversations/${group}/messages`, `{"clientMessageId":"x","content":{"type":"custom","data":${data}}}`)
+    for (const data of ['{"a":"\\u0000"}', '{"\\u0000":1}', '{"a":"\\ud800"}', '{"a":1e999}', `{"a":${'['.repeat(120)}${']'.repeat(120)}}`])
+      refused(await send(data), 'invalid_request')
     refused(await send(`{"a":${'['.repeat(100_000)}${']'.repeat(100_000)}}`), 'invalid_request')
     expect((await send(`{"a":${'['.repeat(50)}${']'.repeat(50)}}`)).status).toBe(201)
   })
@@ -232,7 +307,8 @@ describe('requests', () => {
         expect(['invalid_request', 'not_found', 'method_not_allowed'], `${path} → ${answer.text}`).toContain(answer.body?.code)
       }
     }
-    for (const seq of ['-1', '1.5', 'abc', '9'.repeat(30), 'NaN', 'null', 'true']) refused(await user.get(`/v1/conversations/any/messages/${seq}`), 'invalid_request', 'seq')
+    for (const seq of ['-1', '1.5', 'abc', '9'.repeat(30), 'NaN', 'null', 'true'])
+      refused(await user.get(`/v1/conversations/any/messages/${seq}`), 'invalid_request', 'seq')
     expect(app.errors).toEqual([])
   })
 
@@ -256,11 +332,17 @@ describe('requests', () => {
   test('what is no HTTP, and headers without end, are answered with a problem', async () => {
     const url = await app.api.listen({ host: '127.0.0.1', port: 0 })
     const { port } = new URL(url)
-    const ask = (text: string) => new Promise<string>((resolve, reject) => {
-      let came = ''
-      const socket = connect(Number(port), '127.0.0.1', () => void socket.write(text))
-      socket.on('data', (data) => { came += data.toString() }).on('close', () => resolve(came)).on('error', reject)
-    })
+    const ask = (text: string) =>
+      new Promise<string>((resolve, reject) => {
+        let came = ''
+        const socket = connect(Number(port), '127.0.0.1', () => void socket.write(text))
+        socket
+          .on('data', (data) => {
+            came += data.toString()
+          })
+          .on('close', () => resolve(came))
+          .on('error', reject)
+      })
     for (const text of ['NONSENSE\r\n\r\n', `GET / HTTP/1.1\r\nHost: x\r\nX-Long: ${'x'.repeat(20_000)}\r\n\r\n`]) {
       const answer = await ask(text)
       expect(answer).toMatch(/^HTTP\/1\.1 400 /)
@@ -279,7 +361,8 @@ describe('the pages around the API', () => {
 
   test('the start page tells where the secrets are that it has made', async () => {
     const kept = await startTestApp({ postgres, secrets: { jwtSecret: 'x', keptIn: '/srv/<data>/secrets.json' } })
-    const { text } = await request(kept.api, 'GET', '/').finally(() => kept.stop())
+    const { text } = await request(kept.api, 'GET', '/')
+    await kept.stop()
     expect(text).toContain('/srv/&#60;data&#62;/secrets.json')
   })
 
@@ -305,7 +388,13 @@ describe('the pages around the API', () => {
   test('health tells a fault, one that throws and one that never answers', { timeout: 10_000 }, async () => {
     expect((await request(app.api, 'GET', '/health/live')).body).toEqual({ status: 'ok' })
     expect((await request(app.api, 'GET', '/health/ready')).body).toEqual({ status: 'ok' })
-    const faults = [async () => 'The log is away.', async () => { throw new Error('boom') }, () => new Promise<undefined>(() => {})]
+    const faults = [
+      async () => 'The log is away.',
+      async () => {
+        throw new Error('boom')
+      },
+      () => new Promise<undefined>(() => {}),
+    ]
     for (const findFault of faults) {
       const ill = await startTestApp({ postgres, health: { findFault } })
       try {
@@ -324,14 +413,19 @@ describe('the pages around the API', () => {
     for (const path of paths) await user.get(`/${path}`)
     const { text, headers } = await request(app.api, 'GET', '/metrics')
     expect(headers['content-type']).toMatch(/^text\/plain/)
-    expect(text).toMatch(/convolog_http_request_duration_seconds_count\{method="GET",route="\/v1\/conversations\/:conversationId",status="404"\} \d+/)
+    expect(text).toMatch(
+      /convolog_http_request_duration_seconds_count\{method="GET",route="\/v1\/conversations\/:conversationId",status="404"\} \d+/,
+    )
     expect(text).toMatch(/route="none",status="404"/)
     for (const path of paths) expect(text).not.toContain(path)
   })
 
   test('answers carry what keeps browsers careful', async () => {
     const { headers } = await (await userOf(app)).get('/v1/inbox')
-    expect(headers).toMatchObject({ 'x-content-type-options': 'nosniff', 'content-security-policy': expect.stringContaining("default-src 'none'") })
+    expect(headers).toMatchObject({
+      'x-content-type-options': 'nosniff',
+      'content-security-policy': expect.stringContaining("default-src 'none'"),
+    })
     expect(headers['x-powered-by']).toBeUndefined()
     expect(headers['access-control-allow-origin']).toBeUndefined()
   })
@@ -339,12 +433,17 @@ describe('the pages around the API', () => {
   test('browsers of allowed origins may call, and no others', async () => {
     const open = await startTestApp({ postgres, config: { allowedOrigins: ['https://app.example'] } })
     try {
-      const preflight = (origin: string) => request(open.api, 'OPTIONS', '/v1/conversations', { headers: { origin, 'access-control-request-method': 'POST', 'access-control-request-headers': 'authorization' } })
+      const preflight = (origin: string) =>
+        request(open.api, 'OPTIONS', '/v1/conversations', {
+          headers: { origin, 'access-control-request-method': 'POST', 'access-control-request-headers': 'authorization' },
+        })
       const allowed = await preflight('https://app.example')
       expect(allowed.headers['access-control-allow-origin']).toBe('https://app.example')
       expect(allowed.headers['access-control-allow-headers']).toContain('authorization')
       expect((await preflight('https://evil.example')).headers['access-control-allow-origin']).not.toBe('https://evil.example')
-      expect((await (await userOf(open)).get('/v1/inbox', { origin: 'https://app.example' })).headers['access-control-allow-origin']).toBe('https://app.example')
+      expect((await (await userOf(open)).get('/v1/inbox', { origin: 'https://app.example' })).headers['access-control-allow-origin']).toBe(
+        'https://app.example',
+      )
     } finally {
       await open.stop()
     }

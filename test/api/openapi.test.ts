@@ -5,7 +5,11 @@ import { createOpenApiDocument } from '../../src/api/api.js'
 import { refusals } from '../../src/domain/errors.js'
 
 type Schema = { [key: string]: unknown }
-interface Media { schema: Schema; example?: unknown; examples?: Record<string, { $ref: string }> }
+interface Media {
+  schema: Schema
+  example?: unknown
+  examples?: Record<string, { $ref: string }>
+}
 interface Operation {
   operationId: string
   summary: string
@@ -25,7 +29,9 @@ let operations: { path: string; method: string; operation: Operation }[]
 
 beforeAll(async () => {
   document = (await createOpenApiDocument()) as Document
-  operations = Object.entries(document.paths).flatMap(([path, methods]) => Object.entries(methods).map(([method, operation]) => ({ path, method, operation })))
+  operations = Object.entries(document.paths).flatMap(([path, methods]) =>
+    Object.entries(methods).map(([method, operation]) => ({ path, method, operation })),
+  )
 })
 
 const calls = `
@@ -34,7 +40,9 @@ const calls = `
   POST /conversations/{}/messages GET /conversations/{}/messages GET /conversations/{}/messages/{} PATCH /conversations/{}/messages/{} DELETE /conversations/{}/messages/{}
   PUT /conversations/{}/messages/{}/reactions/{} DELETE /conversations/{}/messages/{}/reactions/{} PUT /conversations/{}/messages/{}/pin DELETE /conversations/{}/messages/{}/pin
   GET /conversations/{}/events POST /conversations/{}/read GET /conversations/{}/receipts GET /inbox PATCH /inbox/{} GET /unread POST /presence/query
-  GET /contacts PUT /contacts/{} DELETE /contacts/{} GET /blocks PUT /blocks/{} DELETE /blocks/{} GET /devices DELETE /devices/{}`.trim().split(/\s+(?=[A-Z]+ \/)/)
+  GET /contacts PUT /contacts/{} DELETE /contacts/{} GET /blocks PUT /blocks/{} DELETE /blocks/{} GET /devices DELETE /devices/{}`
+  .trim()
+  .split(/\s+(?=[A-Z]+ \/)/)
 
 test('the committed document is current: if not, run "npm run openapi"', async () => {
   const committed = await readFile(new URL('../../openapi/openapi.json', import.meta.url), 'utf8')
@@ -54,14 +62,28 @@ test('every operation has a name of its own, a summary and a known tag', () => {
 
 test('every read takes minPosition', () => {
   for (const { method, operation } of operations.filter((one) => one.method === 'get')) {
-    expect(operation.parameters!.some(({ name }) => name === 'minPosition'), `${method} ${operation.operationId}`).toBe(true)
+    expect(
+      operation.parameters!.some(({ name }) => name === 'minPosition'),
+      `${method} ${operation.operationId}`,
+    ).toBe(true)
   }
+})
+
+test('each kind of content is found by its type', () => {
+  const { discriminator } = document.components.schemas['Content'] as {
+    discriminator: { propertyName: string; mapping: Record<string, string> }
+  }
+  expect(discriminator.propertyName).toBe('type')
+  expect(Object.keys(discriminator.mapping)).toEqual(['text', 'image', 'voice', 'file', 'custom'])
 })
 
 test('every reference leads somewhere', () => {
   const references = [...JSON.stringify(document).matchAll(/"(#\/components\/[^"]+)"/g)].map(([, reference]) => reference!)
   for (const reference of new Set(references)) {
-    const found = reference.slice(2).split('/').reduce<unknown>((at, key) => (at as Schema | undefined)?.[key], document)
+    const found = reference
+      .slice(2)
+      .split('/')
+      .reduce<unknown>((at, key) => (at as Schema | undefined)?.[key], document)
     expect(found, reference).toBeDefined()
   }
 })
@@ -80,17 +102,24 @@ describe('examples', () => {
 
   test('every body, answer and parameter has one, which its schema accepts', () => {
     for (const { operation } of operations) {
-      const media = [operation.requestBody?.content['application/json'], ...Object.values(operation.responses).map(({ content }) => content['application/json'])].filter((one) => one !== undefined)
+      const media = [
+        operation.requestBody?.content['application/json'],
+        ...Object.values(operation.responses).map(({ content }) => content['application/json']),
+      ].filter((one) => one !== undefined)
       expect(media.length).toBeGreaterThan(0)
       for (const { schema, example } of media) check(schema, example, operation.operationId)
-      for (const { name, schema, example } of operation.parameters ?? []) if (schema && name !== 'cursor') check(schema, example ?? schema['default'], `${operation.operationId} ${name}`)
+      for (const { name, schema, example } of operation.parameters ?? [])
+        if (schema && name !== 'cursor') check(schema, example ?? schema['default'], `${operation.operationId} ${name}`)
     }
   })
 
   test('every problem is documented with its status, as problem+json', () => {
     for (const { operation } of operations) {
       const problems = Object.entries(operation.responses).filter(([status]) => Number(status) >= 400)
-      expect(problems.map(([status]) => Number(status)), operation.operationId).toEqual(expect.arrayContaining([400, 401, 429, 500, 503]))
+      expect(
+        problems.map(([status]) => Number(status)),
+        operation.operationId,
+      ).toEqual(expect.arrayContaining([400, 401, 429, 500, 503]))
       for (const [status, { content }] of problems) {
         for (const code of Object.keys(content['application/problem+json']!.examples!)) {
           expect(refusals[code as keyof typeof refusals].status).toBe(Number(status))

@@ -24,11 +24,15 @@ function setUp({ jwksUrl, now }: { jwksUrl?: string; now?: () => number } = {}):
 }
 
 const seconds = () => Math.floor(Date.now() / 1_000)
-const sign = (claims: Record<string, unknown>, secret = jwtSecret, alg = 'HS256') => new SignJWT(claims).setProtectedHeader({ alg }).sign(new TextEncoder().encode(secret))
+const sign = (claims: Record<string, unknown>, secret = jwtSecret, alg = 'HS256') =>
+  new SignJWT(claims).setProtectedHeader({ alg }).sign(new TextEncoder().encode(secret))
 const valid = () => ({ sub: 'alice', iat: seconds(), exp: seconds() + 60 })
 
 async function codeOf(work: Promise<unknown>): Promise<string> {
-  const error = await work.then(() => new Error('it was accepted'), (thrown: unknown) => thrown)
+  const error = await work.then(
+    () => new Error('it was accepted'),
+    (thrown: unknown) => thrown,
+  )
   return error instanceof Refusal ? error.code : String(error)
 }
 
@@ -78,11 +82,17 @@ describe('what is no token of ours', () => {
     ['another secret', () => sign(valid(), 'another-secret-another-secret')],
     ['a longer hash than HS256', () => sign(valid(), jwtSecret.padEnd(64, 'x'), 'HS512')],
     ['no signature', async () => new UnsecuredJWT(valid()).encode()],
-    ['a changed payload', async () => {
-      const [header, , signature] = (await sign(valid())).split('.')
-      return [header, Buffer.from(JSON.stringify({ ...valid(), sub: 'bob' })).toString('base64url'), signature].join('.')
-    }],
-    ['an asymmetric signature, where there is no JWKS_URL', async () => new SignJWT(valid()).setProtectedHeader({ alg: 'RS256' }).sign((await generateKeyPair('RS256')).privateKey)],
+    [
+      'a changed payload',
+      async () => {
+        const [header, , signature] = (await sign(valid())).split('.')
+        return [header, Buffer.from(JSON.stringify({ ...valid(), sub: 'bob' })).toString('base64url'), signature].join('.')
+      },
+    ],
+    [
+      'an asymmetric signature, where there is no JWKS_URL',
+      async () => new SignJWT(valid()).setProtectedHeader({ alg: 'RS256' }).sign((await generateKeyPair('RS256')).privateKey),
+    ],
     ['nothing', async () => ''],
     ['two dots', async () => '..'],
     ['half a header', async () => 'eyJ.e30.x'],
@@ -95,7 +105,12 @@ describe('what is no token of ours', () => {
 })
 
 describe('a token signed by the issuer of JWKS_URL', () => {
-  interface Issuer { url: string; keys: object[]; asked: number; status: number }
+  interface Issuer {
+    url: string
+    keys: object[]
+    asked: number
+    status: number
+  }
 
   async function startIssuer(): Promise<Issuer> {
     const issuer: Issuer = { url: '', keys: [], asked: 0, status: 200 }
@@ -125,21 +140,26 @@ describe('a token signed by the issuer of JWKS_URL', () => {
     const issuer = await startIssuer()
     const key = await keyOf(issuer, 'ES256', 'one')
     const { authenticator } = setUp({ jwksUrl: issuer.url })
-    for (const sub of ['alice', 'bob', 'carol']) await authenticator.authenticate(await new SignJWT({ ...valid(), sub }).setProtectedHeader({ alg: 'ES256', kid: 'one' }).sign(key))
+    for (const sub of ['alice', 'bob', 'carol'])
+      await authenticator.authenticate(await new SignJWT({ ...valid(), sub }).setProtectedHeader({ alg: 'ES256', kid: 'one' }).sign(key))
     expect(issuer.asked).toBe(1)
   })
 
   test('is refused when the issuer does not know the key', async () => {
     const issuer = await startIssuer()
     await keyOf(issuer, 'ES256', 'one')
-    const foreign = await new SignJWT(valid()).setProtectedHeader({ alg: 'ES256', kid: 'two' }).sign((await generateKeyPair('ES256')).privateKey)
+    const foreign = await new SignJWT(valid())
+      .setProtectedHeader({ alg: 'ES256', kid: 'two' })
+      .sign((await generateKeyPair('ES256')).privateKey)
     expect(await codeOf(setUp({ jwksUrl: issuer.url }).authenticator.authenticate(foreign))).toBe('unauthenticated')
   })
 
   test('is refused when another key has signed it under a known name', async () => {
     const issuer = await startIssuer()
     await keyOf(issuer, 'ES256', 'one')
-    const forged = await new SignJWT(valid()).setProtectedHeader({ alg: 'ES256', kid: 'one' }).sign((await generateKeyPair('ES256')).privateKey)
+    const forged = await new SignJWT(valid())
+      .setProtectedHeader({ alg: 'ES256', kid: 'one' })
+      .sign((await generateKeyPair('ES256')).privateKey)
     expect(await codeOf(setUp({ jwksUrl: issuer.url }).authenticator.authenticate(forged))).toBe('unauthenticated')
   })
 
@@ -155,7 +175,9 @@ describe('a token signed by the issuer of JWKS_URL', () => {
   })
 
   test('does not shut out those signed with the secret', async () => {
-    expect(await setUp({ jwksUrl: 'http://127.0.0.1:9/' }).authenticator.authenticate(await sign(valid()))).toMatchObject({ userId: 'alice' })
+    expect(await setUp({ jwksUrl: 'http://127.0.0.1:9/' }).authenticator.authenticate(await sign(valid()))).toMatchObject({
+      userId: 'alice',
+    })
   })
 
   test('may not use a public key as a shared secret', async () => {
@@ -169,8 +191,16 @@ describe('a token signed by the issuer of JWKS_URL', () => {
 describe('an app', () => {
   test('is known by its secret, with its scopes', async () => {
     const { authenticator } = setUp()
-    expect(await authenticator.authenticate('secret-of-the-shop')).toMatchObject({ kind: 'app', app: 'shop', scopes: new Set(['users', 'act', 'audit']) })
-    expect(await authenticator.authenticate('secret-of-the-auditor')).toMatchObject({ kind: 'app', app: 'auditor', scopes: new Set(['audit']) })
+    expect(await authenticator.authenticate('secret-of-the-shop')).toMatchObject({
+      kind: 'app',
+      app: 'shop',
+      scopes: new Set(['users', 'act', 'audit']),
+    })
+    expect(await authenticator.authenticate('secret-of-the-auditor')).toMatchObject({
+      kind: 'app',
+      app: 'auditor',
+      scopes: new Set(['audit']),
+    })
   })
 
   test.each(['secret-of-the-sho', 'secret-of-the-shopp', 'SECRET-OF-THE-SHOP', 'shop'])('is not known by %s', async (secret) => {
@@ -196,7 +226,9 @@ describe('a revoked device', () => {
   test('is refused with a token that does not say when it was issued', async () => {
     const { authenticator, users } = setUp()
     await revokePhone(users)
-    expect(await codeOf(authenticator.authenticate(await sign({ sub: 'alice', exp: seconds() + 60, deviceId: 'phone' })))).toBe('unauthenticated')
+    expect(await codeOf(authenticator.authenticate(await sign({ sub: 'alice', exp: seconds() + 60, deviceId: 'phone' })))).toBe(
+      'unauthenticated',
+    )
   })
 
   test('is accepted with a token that was issued a millisecond later', async () => {

@@ -1,13 +1,27 @@
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
-import type { Fact, ReceiptEvent } from '../../src/domain/events.js'
-import { type ReceiptsCommand, cursorOf, decideReceipts, evolveReceipts, noReceipts, receiptsFromJson, receiptsToJson } from '../../src/domain/receipts/receipts.js'
+import type { ReceiptEvent } from '../../src/domain/events.js'
+import {
+  type ReceiptsCommand,
+  cursorOf,
+  decideReceipts,
+  evolveReceipts,
+  noReceipts,
+  receiptsFromJson,
+  receiptsToJson,
+} from '../../src/domain/receipts/receipts.js'
 import { metadataOf } from '../support/given.js'
 import { givenReceipts, receiptsAfter } from '../support/given-user.js'
 
 const read = (userId: string, seq: number, ordinal = seq): ReceiptEvent => ({ type: 'ReadUpTo', data: { userId, seq, ordinal } })
 const delivered = (userId: string, seq: number): ReceiptEvent => ({ type: 'DeliveredUpTo', data: { userId, seq } })
-const markRead = (userId: string, seq: number, sentSeq: number | null = null): ReceiptsCommand => ({ type: 'MarkRead', userId, seq, ordinal: seq, sentSeq })
+const markRead = (userId: string, seq: number, sentSeq: number | null = null): ReceiptsCommand => ({
+  type: 'MarkRead',
+  userId,
+  seq,
+  ordinal: seq,
+  sentSeq,
+})
 const markDelivered = (userId: string, seq: number): ReceiptsCommand => ({ type: 'MarkDelivered', userId, seq })
 
 describe('a read cursor', () => {
@@ -17,8 +31,14 @@ describe('a read cursor', () => {
   })
   test('moves forward', () => givenReceipts(read('ben', 4)).when(markRead('ben', 5)).thenEvents(read('ben', 5)))
   test.each([3, 4])('at 4 does not move to %i', (seq) => givenReceipts(read('ben', 4)).when(markRead('ben', seq)).thenUnchanged())
-  test('is moved by sending', () => givenReceipts(read('ben', 4)).when(markRead('ben', 6, 6)).thenUnchanged())
-  test('moves on from what one sent', () => givenReceipts().when(markRead('ben', 7, 6)).thenEvents(read('ben', 7)))
+  test('is moved by sending', () =>
+    givenReceipts(read('ben', 4))
+      .when(markRead('ben', 6, 6))
+      .thenUnchanged())
+  test('moves on from what one sent', () =>
+    givenReceipts()
+      .when(markRead('ben', 7, 6))
+      .thenEvents(read('ben', 7)))
   test('is each member’s own', () => givenReceipts(read('ben', 9)).when(markRead('cleo', 4)).thenEvents(read('cleo', 4)))
   test('is not moved by what was delivered', () => givenReceipts(delivered('ben', 9)).when(markRead('ben', 4)).thenEvents(read('ben', 4)))
 })
@@ -41,10 +61,17 @@ test('cursors never move back, through snapshots too', () => {
         const before = cursorOf(state, userId)
         const decision = decideReceipts(state, isRead ? markRead(userId, seq) : markDelivered(userId, seq))
         for (const event of decision.kind === 'events' ? decision.events : []) {
-          state = evolveReceipts(state, { ...event, stream: 'receipts-c', revision, metadata: metadataOf(userId, revision++) } as Fact<ReceiptEvent>)
+          state = evolveReceipts(state, {
+            ...event,
+            stream: 'receipts-c',
+            revision,
+            metadata: metadataOf(userId, revision++),
+          })
         }
         const now = cursorOf(state, userId)
-        const [moved, was, other, otherWas] = isRead ? [now.readSeq, before.readSeq, now.deliveredSeq, before.deliveredSeq] : [now.deliveredSeq, before.deliveredSeq, now.readSeq, before.readSeq]
+        const [moved, was, other, otherWas] = isRead
+          ? [now.readSeq, before.readSeq, now.deliveredSeq, before.deliveredSeq]
+          : [now.deliveredSeq, before.deliveredSeq, now.readSeq, before.readSeq]
         expect([moved, other]).toEqual([Math.max(seq, was ?? 0), otherWas])
         expect(decision.kind).toBe(seq > (was ?? -1) ? 'events' : 'unchanged')
         if (i === snapshotAt) state = receiptsFromJson(JSON.parse(JSON.stringify(receiptsToJson(state))))
@@ -54,5 +81,8 @@ test('cursors never move back, through snapshots too', () => {
 })
 
 test('a fact that would move a cursor back is folded to no effect: two nodes may have raced', () => {
-  expect(cursorOf(receiptsAfter(read('ben', 7), read('ben', 4), delivered('ben', 3), delivered('ben', 2)), 'ben')).toEqual({ readSeq: 7, deliveredSeq: 3 })
+  expect(cursorOf(receiptsAfter(read('ben', 7), read('ben', 4), delivered('ben', 3), delivered('ben', 2)), 'ben')).toEqual({
+    readSeq: 7,
+    deliveredSeq: 3,
+  })
 })

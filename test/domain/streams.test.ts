@@ -4,8 +4,27 @@ import { Refusal } from '../../src/domain/errors.js'
 import { type Append, NO_STREAM, type RecordedEvent, StoreUnavailable } from '../../src/domain/event-store.js'
 import { type Folded } from '../../src/domain/write-path/streams.js'
 import { findBrokenLink } from '../support/hash-chain.js'
-import { InMemoryEventStore, after, slow, unavailableNow, unknownButDone, unknownNotDone, withResolvers } from '../support/in-memory-event-store.js'
-import { InMemorySnapshots, LogBook, type NotesCommand, type NotesOutcome, type NotesState, clientIdOf, notes, notesStreams, requester, say } from '../support/notes.js'
+import {
+  InMemoryEventStore,
+  after,
+  slow,
+  unavailableNow,
+  unknownButDone,
+  unknownNotDone,
+  withResolvers,
+} from '../support/in-memory-event-store.js'
+import {
+  InMemorySnapshots,
+  LogBook,
+  type NotesCommand,
+  type NotesOutcome,
+  type NotesState,
+  clientIdOf,
+  notes,
+  notesStreams,
+  requester,
+  say,
+} from '../support/notes.js'
 
 const STREAM = 'conversation-c'
 
@@ -20,14 +39,19 @@ function setUp(options: Partial<Parameters<typeof notesStreams>[0]> = {}) {
   const elsewhere = (command: NotesCommand, id = 'c') => other.execute(id, command, requester)
   const logged = (stream = STREAM): RecordedEvent[] => store.log.streams.get(stream) ?? []
   const said = () => logged().flatMap((event) => clientIdOf(event) ?? event.type)
-  const sayMany = async (count: number, id = 'c') => execute({ type: 'sayAll', ids: Array.from({ length: count }, (_, i) => `many${i}`) }, id)
+  const sayMany = async (count: number, id = 'c') =>
+    execute({ type: 'sayAll', ids: Array.from({ length: count }, (_, i) => `many${i}`) }, id)
   return { store, snapshots, logger, streams, execute, other, elsewhere, logged, said, sayMany }
 }
 
-const seqOf = (outcome: NotesOutcome) => (outcome.kind === 'appended' ? outcome.events.at(-1)!.revision : outcome.kind === 'resent' ? outcome.seq : undefined)
+const seqOf = (outcome: NotesOutcome) =>
+  outcome.kind === 'appended' ? outcome.events.at(-1)!.revision : outcome.kind === 'resent' ? outcome.seq : undefined
 const idsOf = ({ events }: Append) => events.map((event) => (event.data as { clientMessageId?: string }).clientMessageId ?? event.type)
 const refused = async (answer: Promise<unknown>): Promise<Refusal> => {
-  const error = await answer.then(() => new Error('it was not refused'), (reason: unknown) => reason)
+  const error = await answer.then(
+    () => new Error('it was not refused'),
+    (reason: unknown) => reason,
+  )
   if (error instanceof Refusal) return error
   throw error
 }
@@ -37,8 +61,14 @@ describe('a command', () => {
   test('is appended at the exact revision, and answered with what was recorded', async () => {
     const { store, execute } = setUp()
     const [first, second] = [await execute(say('a')), await execute(say('b'))]
-    expect(store.appends.map(({ stream, expectedRevision }) => [stream, expectedRevision])).toEqual([[STREAM, NO_STREAM], [STREAM, 0]])
-    expect([first, second]).toMatchObject([{ kind: 'appended', events: [{ revision: 0 }] }, { kind: 'appended', events: [{ revision: 1 }] }])
+    expect(store.appends.map(({ stream, expectedRevision }) => [stream, expectedRevision])).toEqual([
+      [STREAM, NO_STREAM],
+      [STREAM, 0],
+    ])
+    expect([first, second]).toMatchObject([
+      { kind: 'appended', events: [{ revision: 0 }] },
+      { kind: 'appended', events: [{ revision: 1 }] },
+    ])
     expect(second.folded).toMatchObject({ revision: 1, position: await store.head(), state: { said: 2 } })
     expect(second.folded.state.seqs.toObject()).toEqual({ a: 0, b: 1 })
   })
@@ -77,7 +107,13 @@ describe('a command', () => {
     const { streams, execute, logged } = setUp({ now: () => 1_234 })
     await streams.execute('c', say('a'), { actor: { userId: 'anna', app: 'shop' }, correlationId: 'request-7' })
     await Promise.all(numbered(20).map((id) => execute(say(id))))
-    expect(logged()[0]!.metadata).toMatchObject({ actor: { userId: 'anna', app: 'shop' }, at: 1_234, correlationId: 'request-7', causationId: null, schemaVersion: 1 })
+    expect(logged()[0]!.metadata).toMatchObject({
+      actor: { userId: 'anna', app: 'shop' },
+      at: 1_234,
+      correlationId: 'request-7',
+      causationId: null,
+      schemaVersion: 1,
+    })
     expect(findBrokenLink(logged())).toBeUndefined()
     expect(new Set(logged().map(({ id }) => id)).size).toBe(21)
   })
@@ -103,7 +139,9 @@ describe('while an append is in flight', () => {
     const { fault, reached, letGo } = slow()
     store.faults.push(fault)
     let isAnswered = false
-    const answer = execute(say('a')).then(() => { isAnswered = true })
+    const answer = execute(say('a')).then(() => {
+      isAnswered = true
+    })
     await reached
     await nextTurn()
     expect(isAnswered).toBe(false)
@@ -117,11 +155,28 @@ describe('while an append is in flight', () => {
     store.faults.push(fault)
     const first = execute(say('a'))
     await reached
-    const batch = [execute(say('b')), execute(say('b')), execute({ type: 'close' }), execute(say('c')), execute({ type: 'open' }), execute(say('d')), execute({ type: 'ignore' })]
+    const batch = [
+      execute(say('b')),
+      execute(say('b')),
+      execute({ type: 'close' }),
+      execute(say('c')),
+      execute({ type: 'open' }),
+      execute(say('d')),
+      execute({ type: 'ignore' }),
+    ]
     letGo()
     const results = await Promise.allSettled([first, ...batch])
-    expect(results.map((result) => (result.status === 'fulfilled' ? [result.value.kind, seqOf(result.value)] : (result.reason as Refusal).code))).toEqual([
-      ['appended', 0], ['appended', 1], ['resent', 1], ['appended', 2], 'conversation_frozen', ['appended', 3], ['appended', 4], ['unchanged', undefined],
+    expect(
+      results.map((result) => (result.status === 'fulfilled' ? [result.value.kind, seqOf(result.value)] : (result.reason as Refusal).code)),
+    ).toEqual([
+      ['appended', 0],
+      ['appended', 1],
+      ['resent', 1],
+      ['appended', 2],
+      'conversation_frozen',
+      ['appended', 3],
+      ['appended', 4],
+      ['unchanged', undefined],
     ])
     expect(store.appends.map(idsOf)).toEqual([['a'], ['b', 'ConversationFrozen', 'ConversationUnfrozen', 'd']])
   })
@@ -176,7 +231,11 @@ describe('where another node writes first', () => {
     await execute(say('a'))
     const others = numbered(times, 'other')
     store.faults.push(...others.map((id) => after(() => elsewhere(say(id)))))
-    expect(await execute(say('b'))).toMatchObject({ kind: 'appended', events: [{ revision: times + 1 }], folded: { state: { said: times + 2 } } })
+    expect(await execute(say('b'))).toMatchObject({
+      kind: 'appended',
+      events: [{ revision: times + 1 }],
+      folded: { state: { said: times + 2 } },
+    })
     expect(said()).toEqual(['a', ...others, 'b'])
   })
 
@@ -207,7 +266,12 @@ describe('where another node writes first', () => {
     await execute({ type: 'close' })
     store.faults.push(after(() => elsewhere(say('never'))))
     const { fault, reached, letGo } = slow()
-    store.faults.splice(0, 1, fault, after(() => elsewhere({ type: 'open' })))
+    store.faults.splice(
+      0,
+      1,
+      fault,
+      after(() => elsewhere({ type: 'open' })),
+    )
     const first = execute({ type: 'shout', id: 'a' })
     await reached
     // On what this node knows, `say` is refused; but by the time of its batch's append it is open elsewhere.
@@ -234,7 +298,10 @@ describe('where another node writes first', () => {
 
   test('the chain has no fork', async () => {
     const { store, execute, elsewhere, logged } = setUp()
-    store.faults.push(after(() => elsewhere({ type: 'sayAll', ids: ['x', 'y'] })), after(() => elsewhere(say('z'))))
+    store.faults.push(
+      after(() => elsewhere({ type: 'sayAll', ids: ['x', 'y'] })),
+      after(() => elsewhere(say('z'))),
+    )
     await Promise.all([execute(say('a')), execute({ type: 'sayAll', ids: ['b', 'c'] })])
     expect(findBrokenLink(logged())).toBeUndefined()
   })
@@ -295,6 +362,14 @@ describe('where the store fails', () => {
     expect(said()).toEqual(['a', 'b'])
   })
 
+  test('with unknown outcome, nothing is refused on what was true before it', async () => {
+    const { store, execute } = setUp()
+    await execute({ type: 'close' })
+    store.faults.push(unknownButDone)
+    await refused(execute({ type: 'open' }))
+    expect(await execute(say('a'))).toMatchObject({ kind: 'appended', events: [{ revision: 2 }] })
+  })
+
   test('with an append that arrives late after all, it is there once', async () => {
     const { store, execute, said } = setUp()
     let late = () => {}
@@ -343,7 +418,10 @@ describe('a bug', () => {
     const batch = [it.execute(say('b')), it.execute(bug), it.execute(say('c'))]
     letGo()
     const results = await Promise.allSettled([first, ...batch])
-    return { ...it, results: results.map((result) => (result.status === 'fulfilled' ? seqOf(result.value) : (result.reason as Refusal).code)) }
+    return {
+      ...it,
+      results: results.map((result) => (result.status === 'fulfilled' ? seqOf(result.value) : (result.reason as Refusal).code)),
+    }
   }
 
   test('in a decision is `internal` for its command, and disturbs no other', async () => {
@@ -417,7 +495,7 @@ describe('a cold stream', () => {
     await sayMany(20)
     const reads = store.reads
     const cold = notesStreams({ store })
-    const all = await Promise.all(numbered(10).map(() => cold.load('c')))
+    const all = await Promise.all(numbered(10).map(async () => cold.load('c')))
     expect(new Set(all).size).toBe(1)
     expect(all[0]).toMatchObject({ revision: 19, position: await store.head(), state: { said: 20 } })
     expect(store.reads).toBe(reads + 1)
@@ -452,10 +530,11 @@ describe('a cold stream', () => {
     const snapshots = new InMemorySnapshots()
     const { execute, streams, logged } = setUp({ cacheWeightMax: 1, snapshots })
     const ids = ['c', 'd', 'e']
-    for (let round = 0; round < 260; round++) for (const id of ids) await execute({ type: 'sayAll', ids: [`x${round}`, `y${round}`, `z${round}`] }, id)
+    for (let round = 0; round < 180; round++)
+      for (const id of ids) await execute({ type: 'sayAll', ids: [`x${round}`, `y${round}`, `z${round}`] }, id)
     expect(ids.filter((id) => streams.peek(id) !== undefined)).toEqual(['e'])
     expect(snapshots.saved.size).toBe(3)
-    expect(await execute(say('x7'))).toMatchObject({ kind: 'resent', seq: 21, folded: { state: { said: 780 }, revision: 779 } })
+    expect(await execute(say('x7'))).toMatchObject({ kind: 'resent', seq: 21, folded: { state: { said: 540 }, revision: 539 } })
     for (const id of ids) expect(findBrokenLink(logged(`conversation-${id}`))).toBeUndefined()
   })
 
@@ -492,7 +571,10 @@ describe('snapshots', () => {
     const fromJson = () => {
       throw new TypeError('what is this?')
     }
-    expect(await notesStreams({ store, snapshots, logger, decider: { ...notes, fromJson } }).load('c')).toMatchObject({ revision: 599, state: { said: 600 } })
+    expect(await notesStreams({ store, snapshots, logger, decider: { ...notes, fromJson } }).load('c')).toMatchObject({
+      revision: 599,
+      state: { said: 600 },
+    })
     expect(logger.lines).toEqual(['warn: a snapshot was not loaded'])
   })
 
@@ -501,7 +583,10 @@ describe('snapshots', () => {
     await sayMany(600)
     const stale = { ...(JSON.parse(snapshots.saved.get(STREAM)!) as object), state: 'of another shape' }
     snapshots.saved.set(STREAM, JSON.stringify(stale))
-    expect(await notesStreams({ store, snapshots, decider: { ...notes, snapshotVersion: 2 } }).load('c')).toMatchObject({ revision: 599, state: { said: 600 } })
+    expect(await notesStreams({ store, snapshots, decider: { ...notes, snapshotVersion: 2 } }).load('c')).toMatchObject({
+      revision: 599,
+      state: { said: 600 },
+    })
   })
 
   test('are made now and then, not always', async () => {
@@ -606,6 +691,33 @@ describe('what the feed brings', () => {
   })
 })
 
+describe('what the feed brings before the answer to an append', () => {
+  async function racing(bring: (logged: RecordedEvent[]) => RecordedEvent[]) {
+    const it = setUp()
+    await it.execute(say('a'))
+    it.store.faults.push(async (_, happen) => {
+      const result = happen()
+      await it.elsewhere(say('x'))
+      await it.elsewhere(say('y'))
+      for (const event of bring(it.logged())) it.streams.follow('c', event)
+      return result
+    })
+    expect(await it.execute(say('b'))).toMatchObject({ kind: 'appended', events: [{ revision: 1 }] })
+    return it.streams
+  }
+
+  test('is not taken back by it', async () => {
+    const streams = await racing((logged) => logged)
+    expect(streams.peek('c')).toMatchObject({ revision: 3, state: { said: 4 } })
+  })
+
+  test('with a hole is not hidden by it', async () => {
+    const streams = await racing((logged) => logged.slice(-1))
+    expect(streams.peek('c')).toBeUndefined()
+    expect(await streams.load('c')).toMatchObject({ revision: 3, state: { said: 4 } })
+  })
+})
+
 describe('closing', () => {
   test('waits for what is in the mailboxes', async () => {
     const { store, streams, execute, said } = setUp()
@@ -615,7 +727,9 @@ describe('closing', () => {
     await reached
     answers.push(execute(say('b')))
     let isClosed = false
-    const closing = streams.close().then(() => { isClosed = true })
+    const closing = streams.close().then(() => {
+      isClosed = true
+    })
     await nextTurn()
     expect(isClosed).toBe(false)
     letGo()

@@ -4,15 +4,20 @@ import { type Upcasters, factOf } from '../../src/domain/events.js'
 
 /** As if MessagePinned had once said `{seq}`, then `{messageSeq}`, and now who may see it too. */
 const upcasters: Upcasters = {
-  MessagePinned: [
-    (data) => ({ messageSeq: (data as { seq: number }).seq }),
-    (data) => ({ ...(data as object), visibleTo: 'all' }),
-  ],
+  MessagePinned: [(data) => ({ messageSeq: (data as { seq: number }).seq }), (data) => ({ ...(data as object), visibleTo: 'all' })],
 }
 
 function recorded(type: string, schemaVersion: number, data: object): RecordedEvent {
   const metadata = { actor: { userId: 'anna' }, at: 1, correlationId: 'r', causationId: null, schemaVersion, hash: 'h' }
-  return new RecordedEvent({ id: 'i', type, stream: 'conversation-c', revision: 3, position: '7', dataJson: JSON.stringify(data), metadataJson: JSON.stringify(metadata) })
+  return new RecordedEvent({
+    id: 'i',
+    type,
+    stream: 'conversation-c',
+    revision: 3,
+    position: '7',
+    dataJson: JSON.stringify(data),
+    metadataJson: JSON.stringify(metadata),
+  })
 }
 
 describe('an event of', () => {

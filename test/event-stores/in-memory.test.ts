@@ -16,5 +16,9 @@ describe('InMemoryEventStore keeps the promises of the event store port:', () =>
 function suite(): Suite {
   const log = new InMemoryLog()
   const open = async (): Promise<EventStore> => new InMemoryEventStore(log)
-  return { store: new InMemoryEventStore(log), another: open, harness: { open, worker: { adapter: 'none', options: {} }, close: async () => {} } }
+  return {
+    store: new InMemoryEventStore(log),
+    another: open,
+    harness: { open, worker: { adapter: 'none', options: {} }, close: async () => {} },
+  }
 }

@@ -1,9 +1,8 @@
 import fc from 'fast-check'
 import { sql } from 'kysely'
 import { afterAll, beforeAll, expect, test } from 'vitest'
-import { RecordedEvent } from '../../src/domain/event-store.js'
+import type { RecordedEvent } from '../../src/domain/event-store.js'
 import type { ConversationEvent } from '../../src/domain/events.js'
-import { conversationStream } from '../../src/domain/ids.js'
 import { Batch } from '../../src/projections/batch.js'
 import { type Database, READ_SCHEMA, openWriters } from '../../src/projections/database.js'
 import { listInbox } from '../../src/projections/inbox.js'
@@ -43,7 +42,11 @@ const conversations = ['c0', 'c1', 'c2']
 /** One thing that happens; what cannot happen at that point is left out. */
 type Step = { what: number; user: number; other: number; conversation: number; message: number }
 const step: fc.Arbitrary<Step> = fc.record({
-  what: fc.nat(99), user: fc.nat(users.length - 1), other: fc.nat(users.length - 1), conversation: fc.nat(conversations.length - 1), message: fc.nat(1_000),
+  what: fc.nat(99),
+  user: fc.nat(users.length - 1),
+  other: fc.nat(users.length - 1),
+  conversation: fc.nat(conversations.length - 1),
+  message: fc.nat(1_000),
 })
 
 /** A log in which only what could be decided happens. */
@@ -96,19 +99,35 @@ class Happening {
     const message = sent[which % Math.max(1, sent.length)]
     if (!members.has(userId) || !message) return
     const data = { messageSeq: message.seq, emoji: which % 2 === 0 ? '👍' : '🎉' }
-    const events: ConversationEvent[] = what % 6 === 0 ? [{ type: 'MessageRecalled', data }] : what % 6 === 1 ? [{ type: 'MessagePinned', data }]
-      : what % 6 === 2 ? [{ type: 'MessageUnpinned', data }] : what % 6 === 3 ? [{ type: 'ReactionAdded', data }]
-        : what % 6 === 4 ? [{ type: 'ReactionRemoved', data }] : [{ type: 'MessageEdited', data: { messageSeq: message.seq, content: text(`edited ${which}`) } }]
+    const events: ConversationEvent[] =
+      what % 6 === 0
+        ? [{ type: 'MessageRecalled', data }]
+        : what % 6 === 1
+          ? [{ type: 'MessagePinned', data }]
+          : what % 6 === 2
+            ? [{ type: 'MessageUnpinned', data }]
+            : what % 6 === 3
+              ? [{ type: 'ReactionAdded', data }]
+              : what % 6 === 4
+                ? [{ type: 'ReactionRemoved', data }]
+                : [{ type: 'MessageEdited', data: { messageSeq: message.seq, content: text(`edited ${which}`) } }]
     if (message.recalled && (what % 6 === 0 || what % 6 === 5)) return
     message.recalled ||= what % 6 === 0
     await this.#writer.did(id, userId, ...events)
   }
 
   async #ofItself(id: string, userId: string, otherId: string, what: number): Promise<void> {
-    if (what < 92) return void (await this.#writer.marked(userId, id, [{ pinned: true }, { pinned: false }, { muted: true }, { muted: false }, { hidden: true }, { hidden: false }][what % 6]!))
-    if (what === 92) return void (await this.#writer.did(id, userId, { type: 'ConversationUpdated', data: { name: null, custom: { what } } }))
+    if (what < 92)
+      return void (await this.#writer.marked(
+        userId,
+        id,
+        [{ pinned: true }, { pinned: false }, { muted: true }, { muted: false }, { hidden: true }, { hidden: false }][what % 6]!,
+      ))
+    if (what === 92)
+      return void (await this.#writer.did(id, userId, { type: 'ConversationUpdated', data: { name: null, custom: { what } } }))
     if (what === 93) return void (await this.#writer.did(id, userId, { type: 'ConversationFrozen', data: {} }))
-    if (what === 94) return void (await this.#writer.did(id, userId, { type: 'MemberRoleChanged', data: { userId: otherId, role: 'admin' } }))
+    if (what === 94)
+      return void (await this.#writer.did(id, userId, { type: 'MemberRoleChanged', data: { userId: otherId, role: 'admin' } }))
     const type = (['ContactAdded', 'ContactRemoved', 'UserBlocked', 'UserUnblocked', 'ContactAdded'] as const)[what - 95]!
     await this.#writer.self(userId, { type, data: { userId: otherId } })
     await this.#writer.self(userId, { type: what % 2 === 0 ? 'DeviceSeen' : 'DeviceRevoked', data: { deviceId: 'phone' } })
@@ -122,7 +141,12 @@ const happened = async (steps: readonly Step[]): Promise<readonly RecordedEvent[
 }
 
 /** Applies the events to empty tables, so many at a time, over and over. */
-async function apply({ db, connectionString }: typeof small, fanoutOnWriteMax: number, events: readonly RecordedEvent[], sizes: readonly number[]) {
+async function apply(
+  { db, connectionString }: typeof small,
+  fanoutOnWriteMax: number,
+  events: readonly RecordedEvent[],
+  sizes: readonly number[],
+) {
   const buildings = allProjections(fanoutOnWriteMax).map((projection) => ({ projection, settings: projection.settings }))
   const tables = buildings.flatMap(({ projection }) => projection.tables)
   await sql.raw(tables.map((table) => `DELETE FROM ${table}`).join(';')).execute(db)
@@ -152,7 +176,8 @@ test('the size of the batches makes no difference', async () => {
 }, 120_000)
 
 test('inboxes are the same whether they are written or merged', async () => {
-  const inboxes = (db: Database) => Promise.all(users.flatMap((userId) => [false, true].map((hidden) => listInbox(db, userId, { limit: 50, hidden }))))
+  const inboxes = (db: Database) =>
+    Promise.all(users.flatMap((userId) => [false, true].map((hidden) => listInbox(db, userId, { limit: 50, hidden }))))
   await fc.assert(
     fc.asyncProperty(steps, sizes, async (history, split) => {
       const events = await happened(history)

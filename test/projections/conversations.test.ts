@@ -4,9 +4,13 @@ import { type ReadSide, openReadSide } from '../support/read-side.js'
 
 let postgres: TestPostgres
 let side: ReadSide
-beforeAll(async () => { postgres = await startTestPostgres() })
+beforeAll(async () => {
+  postgres = await startTestPostgres()
+})
 afterAll(() => postgres.stop())
-beforeEach(async () => { side = await openReadSide(postgres) })
+beforeEach(async () => {
+  side = await openReadSide(postgres)
+})
 afterEach(() => side.close())
 
 const memberIds = async (id: string, limit = 50) => (await side.readModels.members.list(id, { limit })).items.map(({ userId }) => userId)
@@ -61,10 +65,21 @@ describe('memberships', () => {
     await side.settled()
     expect(await readModels.memberships.ofUser('carol')).toEqual({
       position: await store.head(),
-      conversations: [{
-        conversationId: 'g', type: 'group', head: 3, lastOrdinal: 2, memberCount: 3, joinedSeq: 2, joinedPosition, lastPosition,
-        readOrdinal: 1, mentionOrdinals: [2], muted: true,
-      }],
+      conversations: [
+        {
+          conversationId: 'g',
+          type: 'group',
+          head: 3,
+          lastOrdinal: 2,
+          memberCount: 3,
+          joinedSeq: 2,
+          joinedPosition,
+          lastPosition,
+          readOrdinal: 1,
+          mentionOrdinals: [2],
+          muted: true,
+        },
+      ],
     })
     expect(await readModels.memberships.ofUser('nobody')).toEqual({ position: await store.head(), conversations: [] })
   })

@@ -4,7 +4,9 @@ import { type ReadSide, openReadSide } from '../support/read-side.js'
 
 let postgres: TestPostgres
 let side: ReadSide
-beforeAll(async () => { postgres = await startTestPostgres() })
+beforeAll(async () => {
+  postgres = await startTestPostgres()
+})
 afterAll(() => postgres.stop())
 beforeEach(async () => {
   side = await openReadSide(postgres)
@@ -64,8 +66,12 @@ describe('unread counts', () => {
     await side.log.marked('bob', 'g', { muted: true })
     await side.log.marked('bob', 'h', { hidden: true })
     expect(await unread('bob')).toEqual({
-      total: 1, mentions: 1,
-      conversations: [{ conversationId: 'h', unread: 1, mentions: 0 }, { conversationId: 'g', unread: 1, mentions: 1 }],
+      total: 1,
+      mentions: 1,
+      conversations: [
+        { conversationId: 'h', unread: 1, mentions: 0 },
+        { conversationId: 'g', unread: 1, mentions: 1 },
+      ],
     })
   })
 })
@@ -111,7 +117,9 @@ describe('receipts', () => {
     await side.log.delivered('g', 'carol', 1)
     await side.log.sent('g', 'bob', 'x')
     await side.settled()
-    expect(await side.readModels.receipts.after(['g', 'h'], position)).toEqual([{ conversationId: 'g', userId: 'carol', readSeq: null, deliveredSeq: 1 }])
+    expect(await side.readModels.receipts.after(['g', 'h'], position)).toEqual([
+      { conversationId: 'g', userId: 'carol', readSeq: null, deliveredSeq: 1 },
+    ])
     expect(await side.readModels.receipts.after([], position)).toEqual([])
   })
 })
@@ -124,12 +132,25 @@ describe('users', () => {
     await log.self('alice', { type: 'ProfileChanged', data: { name: 'Ally', avatarUrl: 'https://x/y', custom: { a: 1 } } })
     for (const userId of ['zoe', 'bob', 'carol']) await log.self('alice', { type: 'ContactAdded', data: { userId } })
     await log.self('alice', { type: 'ContactRemoved', data: { userId: 'bob' } }, { type: 'UserBlocked', data: { userId: 'bob' } })
-    await log.self('alice', { type: 'DeviceSeen', data: { deviceId: 'phone' } }, { type: 'DeviceSeen', data: { deviceId: 'old' } }, { type: 'DeviceRevoked', data: { deviceId: 'old' } })
+    await log.self(
+      'alice',
+      { type: 'DeviceSeen', data: { deviceId: 'phone' } },
+      { type: 'DeviceSeen', data: { deviceId: 'old' } },
+      { type: 'DeviceRevoked', data: { deviceId: 'old' } },
+    )
     await side.settled()
-    expect(await readModels.users.findProfile('alice')).toEqual({ userId: 'alice', name: 'Ally', avatarUrl: 'https://x/y', custom: { a: 1 } })
+    expect(await readModels.users.findProfile('alice')).toEqual({
+      userId: 'alice',
+      name: 'Ally',
+      avatarUrl: 'https://x/y',
+      custom: { a: 1 },
+    })
     const first = await readModels.contacts.list('alice', { limit: 1 })
     expect(first.items).toEqual([{ userId: 'carol' }])
-    expect(await readModels.contacts.list('alice', { limit: 1, cursor: first.nextCursor! })).toEqual({ items: [{ userId: 'zoe' }], nextCursor: null })
+    expect(await readModels.contacts.list('alice', { limit: 1, cursor: first.nextCursor! })).toEqual({
+      items: [{ userId: 'zoe' }],
+      nextCursor: null,
+    })
     expect(await readModels.contacts.whoHave('zoe')).toEqual(['alice'])
     expect((await readModels.blocks.list('alice', { limit: 5 })).items).toEqual([{ userId: 'bob' }])
     expect((await readModels.devices.list('alice', { limit: 5 })).items).toMatchObject([{ deviceId: 'phone' }])

@@ -6,7 +6,9 @@ import { type ReadSide, openReadSide } from '../support/read-side.js'
 
 let postgres: TestPostgres
 let side: ReadSide
-beforeAll(async () => { postgres = await startTestPostgres() })
+beforeAll(async () => {
+  postgres = await startTestPostgres()
+})
 afterAll(() => postgres.stop())
 beforeEach(async () => {
   side = await openReadSide(postgres)
@@ -28,8 +30,20 @@ describe('a message', () => {
     await side.log.sent('g', 'alice', awkward, { clientMessageId: 'a"\\1', mentions: ['bob', 'carol'] })
     await side.log.sent('g', 'bob', { type: 'custom', data: { a: [1, null, 'x'] } }, { replyToSeq: 1 })
     expect(await find(1)).toEqual({
-      conversationId: 'g', seq: 1, ordinal: 1, senderId: 'alice', clientMessageId: 'a"\\1', content: text(awkward), replyToSeq: null,
-      mentions: ['bob', 'carol'], sentAt: '2026-01-01T00:00:02.000Z', editedAt: null, recalledAt: null, recalledBy: null, reactions: [], pinned: false,
+      conversationId: 'g',
+      seq: 1,
+      ordinal: 1,
+      senderId: 'alice',
+      clientMessageId: 'a"\\1',
+      content: text(awkward),
+      replyToSeq: null,
+      mentions: ['bob', 'carol'],
+      sentAt: '2026-01-01T00:00:02.000Z',
+      editedAt: null,
+      recalledAt: null,
+      recalledBy: null,
+      reactions: [],
+      pinned: false,
     })
     expect(await find(2)).toMatchObject({ content: { type: 'custom', data: { a: [1, null, 'x'] } }, replyToSeq: 1, mentions: [] })
     expect(await find(0)).toBeUndefined()
@@ -39,11 +53,18 @@ describe('a message', () => {
   test('reads as it was edited last', async () => {
     await side.log.sent('g', 'alice', 'one')
     await side.settled()
-    await did('alice', { type: 'MessageEdited', data: { messageSeq: 1, content: text('two') } }, { type: 'MessageEdited', data: { messageSeq: 1, content: text('three') } })
+    await did(
+      'alice',
+      { type: 'MessageEdited', data: { messageSeq: 1, content: text('two') } },
+      { type: 'MessageEdited', data: { messageSeq: 1, content: text('three') } },
+    )
     expect(await find(1)).toMatchObject({ content: text('three'), editedAt: '2026-01-01T00:00:04.000Z' })
   })
 
-  test.each([['in one batch', false], ['in several', true]])('is erased when it is recalled, %s', async (_, apart) => {
+  test.each([
+    ['in one batch', false],
+    ['in several', true],
+  ])('is erased when it is recalled, %s', async (_, apart) => {
     await side.log.sent('g', 'alice', 'one')
     if (apart) await side.settled()
     await did('alice', { type: 'MessageEdited', data: { messageSeq: 1, content: text('two') } })
@@ -116,10 +137,19 @@ describe('for the write side', () => {
     await side.log.sent('h', 'bob', 'one', { clientMessageId: 'x' })
     await side.settled()
     const { history } = side.readModels
-    expect(await Promise.all([
-      history.findSentMessage('g', 'alice', 'x'), history.findSentMessage('g', 'bob', 'x'),
-      history.findSentMessage('h', 'bob', 'x'), history.findSentMessage('nowhere', 'bob', 'x'),
-    ])).toEqual([{ asOf: 1, seq: 1 }, { asOf: 1, seq: undefined }, { asOf: 1, seq: 1 }, { asOf: -1, seq: undefined }])
+    expect(
+      await Promise.all([
+        history.findSentMessage('g', 'alice', 'x'),
+        history.findSentMessage('g', 'bob', 'x'),
+        history.findSentMessage('h', 'bob', 'x'),
+        history.findSentMessage('nowhere', 'bob', 'x'),
+      ]),
+    ).toEqual([
+      { asOf: 1, seq: 1 },
+      { asOf: 1, seq: undefined },
+      { asOf: 1, seq: 1 },
+      { asOf: -1, seq: undefined },
+    ])
   })
 
   test('the facts about a message are what decisions need', async () => {
@@ -129,7 +159,16 @@ describe('for the write side', () => {
     await side.settled()
     const { history } = side.readModels
     expect(await history.findMessageFacts('g', 1, { userId: 'bob', emoji: '👍' })).toEqual({
-      asOf: 3, message: { seq: 1, senderId: 'alice', content: text('one'), recalled: false, pinned: false, reactions: new Map([['👍', 2]]), reacted: true },
+      asOf: 3,
+      message: {
+        seq: 1,
+        senderId: 'alice',
+        content: text('one'),
+        recalled: false,
+        pinned: false,
+        reactions: new Map([['👍', 2]]),
+        reacted: true,
+      },
     })
     expect(await history.findMessageFacts('g', 1, { userId: 'alice', emoji: '👍' })).toMatchObject({ message: { reacted: false } })
     expect(await history.findMessageFacts('g', 2)).toEqual({ asOf: 3, message: undefined })

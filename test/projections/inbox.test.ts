@@ -5,7 +5,9 @@ import { type ReadSide, openReadSide } from '../support/read-side.js'
 
 let postgres: TestPostgres
 let side: ReadSide
-beforeAll(async () => { postgres = await startTestPostgres() })
+beforeAll(async () => {
+  postgres = await startTestPostgres()
+})
 afterAll(() => postgres.stop())
 afterEach(() => side.close())
 
@@ -16,8 +18,13 @@ const lines = async (userId: string, hidden = false) => {
 const ids = async (userId: string, hidden = false) => (await lines(userId, hidden)).map(({ conversationId }) => conversationId)
 
 // The same with rows written for every member and with all of it merged when it is read.
-describe.each([['written', 500], ['merged', 1]])('an inbox that is %s', (_, fanoutOnWriteMax) => {
-  const open = async () => { side = await openReadSide(postgres, { fanoutOnWriteMax }) }
+describe.each([
+  ['written', 500],
+  ['merged', 1],
+])('an inbox that is %s', (_, fanoutOnWriteMax) => {
+  const open = async () => {
+    side = await openReadSide(postgres, { fanoutOnWriteMax })
+  }
 
   test('has a line for each conversation, with all that it shows', async () => {
     await open()
@@ -29,16 +36,45 @@ describe.each([['written', 500], ['merged', 1]])('an inbox that is %s', (_, fano
     expect(await side.readModels.inbox.list('alice', { limit: 50 })).toEqual({
       nextCursor: null,
       position: await side.store.head(),
-      items: [{
-        conversationId: 'd', type: 'direct', name: null, otherUserId: 'bob', memberCount: 2, head: 2,
-        lastMessage: { seq: 2, senderId: 'bob', sentAt: '2026-01-01T00:00:04.000Z', preview: 'hello @alice' },
-        lastActivityAt: '2026-01-01T00:00:04.000Z', unread: 2, mentions: 1, readSeq: null, pinned: false, muted: false, hidden: false,
-      }, {
-        conversationId: 'g', type: 'group', name: 'Group', otherUserId: null, memberCount: 2, head: 0, lastMessage: null,
-        lastActivityAt: '2026-01-01T00:00:02.000Z', unread: 0, mentions: 0, readSeq: null, pinned: false, muted: false, hidden: false,
-      }],
+      items: [
+        {
+          conversationId: 'd',
+          type: 'direct',
+          name: null,
+          otherUserId: 'bob',
+          memberCount: 2,
+          head: 2,
+          lastMessage: { seq: 2, senderId: 'bob', sentAt: '2026-01-01T00:00:04.000Z', preview: 'hello @alice' },
+          lastActivityAt: '2026-01-01T00:00:04.000Z',
+          unread: 2,
+          mentions: 1,
+          readSeq: null,
+          pinned: false,
+          muted: false,
+          hidden: false,
+        },
+        {
+          conversationId: 'g',
+          type: 'group',
+          name: 'Group',
+          otherUserId: null,
+          memberCount: 2,
+          head: 0,
+          lastMessage: null,
+          lastActivityAt: '2026-01-01T00:00:02.000Z',
+          unread: 0,
+          mentions: 0,
+          readSeq: null,
+          pinned: false,
+          muted: false,
+          hidden: false,
+        },
+      ],
     })
-    expect(await lines('bob')).toMatchObject([{ conversationId: 'd', otherUserId: 'alice', unread: 0, readSeq: 2 }, { conversationId: 'g' }])
+    expect(await lines('bob')).toMatchObject([
+      { conversationId: 'd', otherUserId: 'alice', unread: 0, readSeq: 2 },
+      { conversationId: 'g' },
+    ])
     expect(await lines('nobody')).toEqual([])
   })
 
@@ -52,7 +88,7 @@ describe.each([['written', 500], ['merged', 1]])('an inbox that is %s', (_, fano
     await side.log.sent('a', 'bob', 'x')
     await side.settled()
     const found: string[] = []
-    for (let cursor: string | undefined; ;) {
+    for (let cursor: string | undefined; ; ) {
       const page = await side.readModels.inbox.list('alice', { limit: 2, cursor })
       found.push(...page.items.map(({ conversationId }) => conversationId))
       if (page.nextCursor === null) break
@@ -85,7 +121,9 @@ describe.each([['written', 500], ['merged', 1]])('an inbox that is %s', (_, fano
     await side.log.left('a', 'bob')
     expect(await ids('bob')).toEqual([])
     await side.log.joined('a', 'bob')
-    expect(await lines('bob')).toMatchObject([{ conversationId: 'a', muted: true, pinned: true, unread: 0, lastActivityAt: '2026-01-01T00:00:02.000Z' }])
+    expect(await lines('bob')).toMatchObject([
+      { conversationId: 'a', muted: true, pinned: true, unread: 0, lastActivityAt: '2026-01-01T00:00:02.000Z' },
+    ])
   })
 
   test('previews follow edits and are gone with a recall', async () => {

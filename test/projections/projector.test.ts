@@ -6,7 +6,9 @@ import { type ReadSide, dumpTables, execute, openReadSide, silent } from '../sup
 let postgres: TestPostgres
 let side: ReadSide
 let others: ReadModels[] = []
-beforeAll(async () => { postgres = await startTestPostgres() })
+beforeAll(async () => {
+  postgres = await startTestPostgres()
+})
 afterAll(() => postgres.stop())
 afterEach(async () => {
   for (const other of others) await other.close()
@@ -21,7 +23,14 @@ async function open(options: Parameters<typeof openReadSide>[1] = {}): Promise<R
 
 /** The read models as another process opens them. */
 async function openOther(options: { project?: boolean; fanoutOnWriteMax?: number } = {}): Promise<ReadModels> {
-  const other = await ReadModels.open({ connectionString: side.connectionString, store: side.store, logger: silent, fanoutOnWriteMax: 500, project: false, ...options })
+  const other = await ReadModels.open({
+    connectionString: side.connectionString,
+    store: side.store,
+    logger: silent,
+    fanoutOnWriteMax: 500,
+    project: false,
+    ...options,
+  })
   others.push(other)
   return other
 }
@@ -33,7 +42,12 @@ async function write(count: number, prefix = 'g'): Promise<void> {
     const id = `${prefix}${i}`
     await log.created(id, ['alice', 'bob', 'carol'])
     for (let n = 0; n < 5; n += 1) await log.sent(id, n % 2 === 0 ? 'alice' : 'bob', `message ${n}`, { mentions: ['carol'] })
-    await log.did(id, 'alice', { type: 'ReactionAdded', data: { messageSeq: 1, emoji: '👍' } }, { type: 'MessageRecalled', data: { messageSeq: 2 } })
+    await log.did(
+      id,
+      'alice',
+      { type: 'ReactionAdded', data: { messageSeq: 1, emoji: '👍' } },
+      { type: 'MessageRecalled', data: { messageSeq: 2 } },
+    )
     await log.read(id, 'carol', 3, 3)
     await log.marked('carol', id, { pinned: i % 2 === 0 })
     await log.left(id, 'bob')
@@ -89,8 +103,11 @@ describe('one process projects', () => {
     await side.settled()
     for (let i = 0; i < 5; i += 1) {
       const writing = write(4, `h${i}-`)
-      await execute(side.connectionString, `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()
-        AND EXISTS (SELECT FROM pg_locks l WHERE l.pid = pg_stat_activity.pid AND l.locktype = 'advisory')`)
+      await execute(
+        side.connectionString,
+        `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()
+        AND EXISTS (SELECT FROM pg_locks l WHERE l.pid = pg_stat_activity.pid AND l.locktype = 'advisory')`,
+      )
       await writing
     }
     await side.settled()
@@ -106,7 +123,10 @@ describe('one process projects', () => {
     await side.settled()
     const errors: string[] = []
     const other = await ReadModels.open({
-      connectionString: side.connectionString, store: side.store, fanoutOnWriteMax: 500, project: true,
+      connectionString: side.connectionString,
+      store: side.store,
+      fanoutOnWriteMax: 500,
+      project: true,
       logger: { ...silent, error: (details) => errors.push(String((details as { err: unknown }).err)) },
     })
     others.push(other)
@@ -157,7 +177,12 @@ describe('a replay', () => {
     await execute(side.connectionString, 'DROP SCHEMA read CASCADE')
     const other = await openOther({ project: true })
     await other.waitFor(side.log.position, 20_000)
-    await until(() => other.unreadCounts.list('carol').then(() => true, () => false))
+    await until(() =>
+      other.unreadCounts.list('carol').then(
+        () => true,
+        () => false,
+      ),
+    )
     expect(await dumpTables(side.connectionString)).toEqual(live)
   })
 
@@ -168,8 +193,16 @@ describe('a replay', () => {
     const live = await dumpTables(side.connectionString)
     await execute(side.connectionString, 'DROP SCHEMA read CASCADE')
     await side.log.created('last', ['alice'])
-    await until(() => side.readModels.members.list('last', { limit: 1 }).then(({ items }) => items.length === 1, () => false))
-    await execute(side.connectionString, "DELETE FROM read.conversations WHERE id = 'last'; DELETE FROM read.members WHERE conversation_id = 'last'")
+    await until(() =>
+      side.readModels.members.list('last', { limit: 1 }).then(
+        ({ items }) => items.length === 1,
+        () => false,
+      ),
+    )
+    await execute(
+      side.connectionString,
+      "DELETE FROM read.conversations WHERE id = 'last'; DELETE FROM read.members WHERE conversation_id = 'last'",
+    )
     expect((await dumpTables(side.connectionString)).messages).toEqual(live.messages)
   })
 
@@ -178,10 +211,13 @@ describe('a replay', () => {
     await write(5)
     await side.settled()
     const live = await dumpTables(side.connectionString)
-    for (const projection of ['conversations', 'history', 'inbox', 'unread-counts', 'receipts', 'users']) await side.readModels.replay({ projection })
+    for (const projection of ['conversations', 'history', 'inbox', 'unread-counts', 'receipts', 'users'])
+      await side.readModels.replay({ projection })
     await side.settled()
     expect(await dumpTables(side.connectionString)).toEqual(live)
-    expect(() => side.readModels.replay({ projection: 'nonsense' })).toThrow(/There is no projection "nonsense"; there are conversations, history/)
+    expect(() => side.readModels.replay({ projection: 'nonsense' })).toThrow(
+      /There is no projection "nonsense"; there are conversations, history/,
+    )
   })
 
   test('by another process goes beside a server while events keep coming', async () => {
@@ -231,7 +267,12 @@ describe('a replay', () => {
     const reader = await openOther()
     await expect(reader.members.list('large', { limit: 5 })).rejects.toMatchObject({ code: 'unavailable' })
     const third = await openOther({ project: true, fanoutOnWriteMax: 1 })
-    await until(() => reader.receipts.list('g0', { limit: 5 }).then(({ items }) => items[0]?.readSeq === 5, () => false))
+    await until(() =>
+      reader.receipts.list('g0', { limit: 5 }).then(
+        ({ items }) => items[0]?.readSeq === 5,
+        () => false,
+      ),
+    )
     expect(third.status()).toMatchObject({ state: 'projecting' })
   })
 })

@@ -15,7 +15,12 @@ import { type ReadSide, openReadSide, silent } from './read-side.js'
 import { type TestPostgres, startTestPostgres } from './postgres.js'
 
 export const JWT_SECRET = 'the-jwt-secret-of-the-tests'
-export const secretOf = { full: 'secret-of-the-full-app', users: 'secret-of-the-users-app', act: 'secret-of-the-act-app', audit: 'secret-of-the-audit-app' }
+export const secretOf = {
+  full: 'secret-of-the-full-app',
+  users: 'secret-of-the-users-app',
+  act: 'secret-of-the-act-app',
+  audit: 'secret-of-the-audit-app',
+}
 
 export const appKeys: readonly AppKey[] = [
   { name: 'full', secret: secretOf.full, scopes: new Set(appScopes) },
@@ -43,7 +48,9 @@ export const nobodyOnline: Presence = {
   ofDevices: async (_userId, deviceIds) => deviceIds.map((deviceId) => ({ deviceId, online: false, lastSeenAt: null })),
 }
 
-export async function startTestApp(options: Partial<ApiOptions> & { jwksUrl?: string; membersMax?: number; postgres?: TestPostgres } = {}): Promise<TestApp> {
+export async function startTestApp(
+  options: Partial<ApiOptions> & { jwksUrl?: string; membersMax?: number; postgres?: TestPostgres } = {},
+): Promise<TestApp> {
   const postgres = options.postgres ?? (await startTestPostgres())
   const readSide: ReadSide = await openReadSide(postgres)
   const { store, readModels } = readSide
@@ -51,12 +58,28 @@ export async function startTestApp(options: Partial<ApiOptions> & { jwksUrl?: st
   const logger: Logger = { ...silent, error: (details, text) => void errors.push({ details, text }) }
   const users = new Users({ store, snapshots: readModels.snapshots, logger, cacheWeightMax: 100_000 })
   const conversations = new Conversations({
-    store, snapshots: readModels.snapshots, history: readModels.history, users, logger, membersMax: options.membersMax ?? 1_200, cacheWeightMax: 500_000,
+    store,
+    snapshots: readModels.snapshots,
+    history: readModels.history,
+    users,
+    logger,
+    membersMax: options.membersMax ?? 1_200,
+    cacheWeightMax: 500_000,
   })
   const authenticator = createAuthenticator({ appKeys, jwtSecret: JWT_SECRET, jwksUrl: options.jwksUrl, users })
   const api = await createApi({
-    config: { allowedOrigins: [] }, secrets: { jwtSecret: JWT_SECRET, keptIn: undefined }, conversations, users, readModels, authenticator, presence: nobodyOnline, store, logger,
-    metrics: new Registry(), health: { findFault: async () => undefined }, ...options,
+    config: { allowedOrigins: [] },
+    secrets: { jwtSecret: JWT_SECRET, keptIn: undefined },
+    conversations,
+    users,
+    readModels,
+    authenticator,
+    presence: nobodyOnline,
+    store,
+    logger,
+    metrics: new Registry(),
+    health: { findFault: async () => undefined },
+    ...options,
   })
   await api.ready()
   const stop = async () => {
@@ -93,7 +116,12 @@ export interface TestCaller {
 }
 
 /** One request; `body` is sent as JSON, a string as it is. */
-export async function request(api: FastifyInstance, method: string, url: string, { body, headers = {} }: { body?: unknown; headers?: Record<string, string> } = {}): Promise<Answer> {
+export async function request(
+  api: FastifyInstance,
+  method: string,
+  url: string,
+  { body, headers = {} }: { body?: unknown; headers?: Record<string, string> } = {},
+): Promise<Answer> {
   const payload = body === undefined ? {} : { payload: typeof body === 'string' ? body : JSON.stringify(body) }
   const type = body === undefined ? {} : { 'content-type': 'application/json' }
   const response = await api.inject({ method: method as 'GET', url, headers: { ...type, ...headers }, ...payload } satisfies InjectOptions)
@@ -101,10 +129,18 @@ export async function request(api: FastifyInstance, method: string, url: string,
 }
 
 export function callerWith({ api }: Pick<TestApp, 'api'>, token: string, id = '', own: Record<string, string> = {}): TestCaller {
-  const call = (method: string) => (path: string, body?: unknown, headers: Record<string, string> = {}) =>
-    request(api, method, path, { body, headers: { authorization: `Bearer ${token}`, ...own, ...headers } })
+  const call =
+    (method: string) =>
+    (path: string, body?: unknown, headers: Record<string, string> = {}) =>
+      request(api, method, path, { body, headers: { authorization: `Bearer ${token}`, ...own, ...headers } })
   return {
-    id, token, get: (path, headers) => call('GET')(path, undefined, headers), post: call('POST'), put: call('PUT'), patch: call('PATCH'), del: call('DELETE'),
+    id,
+    token,
+    get: (path, headers) => call('GET')(path, undefined, headers),
+    post: call('POST'),
+    put: call('PUT'),
+    patch: call('PATCH'),
+    del: call('DELETE'),
     onBehalfOf: (userId) => callerWith({ api }, token, userId, { ...own, 'on-behalf-of': userId }),
   }
 }
@@ -132,7 +168,9 @@ export async function directOf(one: TestCaller, other: TestCaller): Promise<stri
 
 /** Sends a text; gives the answer. */
 export async function say(sender: TestCaller, conversationId: string, text: string): Promise<{ seq: number; position: string }> {
-  return (await sender.post(`/v1/conversations/${conversationId}/messages`, { clientMessageId: unique('m'), content: { type: 'text', text } })).body as { seq: number; position: string }
+  return (
+    await sender.post(`/v1/conversations/${conversationId}/messages`, { clientMessageId: unique('m'), content: { type: 'text', text } })
+  ).body as { seq: number; position: string }
 }
 
 function parsed(text: string): unknown {

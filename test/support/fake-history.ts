@@ -19,14 +19,24 @@ export class FakeHistory implements History {
     this.#log = log
   }
 
-  async findSentMessage(conversationId: string, senderId: string, clientMessageId: string): Promise<{ asOf: number; seq: number | undefined }> {
+  async findSentMessage(
+    conversationId: string,
+    senderId: string,
+    clientMessageId: string,
+  ): Promise<{ asOf: number; seq: number | undefined }> {
     this.asked.push(`findSentMessage ${clientMessageId}`)
     const facts = this.#facts(conversationId)
-    const found = facts.find((fact) => fact.type === 'MessageSent' && fact.metadata.actor.userId === senderId && fact.data.clientMessageId === clientMessageId)
+    const found = facts.find(
+      (fact) => fact.type === 'MessageSent' && fact.metadata.actor.userId === senderId && fact.data.clientMessageId === clientMessageId,
+    )
     return { asOf: facts.length - 1, seq: found?.revision }
   }
 
-  async findMessageFacts(conversationId: string, seq: number, reaction?: { userId: string; emoji: string }): Promise<{ asOf: number; message: MessageFacts | undefined }> {
+  async findMessageFacts(
+    conversationId: string,
+    seq: number,
+    reaction?: { userId: string; emoji: string },
+  ): Promise<{ asOf: number; message: MessageFacts | undefined }> {
     this.asked.push(`findMessageFacts ${seq}`)
     const facts = this.#facts(conversationId)
     return { asOf: facts.length - 1, message: messageFactsAfter(facts, seq, reaction) }
@@ -35,7 +45,9 @@ export class FakeHistory implements History {
   async findRecalled(conversationId: string, seqs: readonly number[]): Promise<{ asOf: number; recalled: ReadonlySet<number> }> {
     this.asked.push('findRecalled')
     const facts = this.#facts(conversationId)
-    const recalled = facts.flatMap((fact) => (fact.type === 'MessageRecalled' && seqs.includes(fact.data.messageSeq) ? [fact.data.messageSeq] : []))
+    const recalled = facts.flatMap((fact) =>
+      fact.type === 'MessageRecalled' && seqs.includes(fact.data.messageSeq) ? [fact.data.messageSeq] : [],
+    )
     return { asOf: facts.length - 1, recalled: new Set(recalled) }
   }
 

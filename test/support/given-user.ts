@@ -4,8 +4,10 @@ import { type ReceiptsCommand, type ReceiptsState, decideReceipts, evolveReceipt
 import { type UserCommand, type UserState, decideUser, evolveUser, unknownUser } from '../../src/domain/user/user.js'
 import { expectations, metadataOf } from './given.js'
 
-const factOfUser = (event: UserEvent, revision: number) => ({ ...event, stream: 'user-anna', revision, metadata: metadataOf('anna', revision) }) as Fact<UserEvent>
-const factOfReceipts = (event: ReceiptEvent, revision: number) => ({ ...event, stream: 'receipts-c', revision, metadata: metadataOf(event.data.userId, revision) }) as Fact<ReceiptEvent>
+const factOfUser = (event: UserEvent, revision: number) =>
+  ({ ...event, stream: 'user-anna', revision, metadata: metadataOf('anna', revision) }) as Fact<UserEvent>
+const factOfReceipts = (event: ReceiptEvent, revision: number) =>
+  ({ ...event, stream: 'receipts-c', revision, metadata: metadataOf(event.data.userId, revision) }) as Fact<ReceiptEvent>
 
 export const userAfter = (...events: UserEvent[]): UserState => events.map(factOfUser).reduce(evolveUser, unknownUser)
 export const receiptsAfter = (...events: ReceiptEvent[]): ReceiptsState => events.map(factOfReceipts).reduce(evolveReceipts, noReceipts)

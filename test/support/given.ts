@@ -20,7 +20,14 @@ export function factsOf(deeds: readonly Deed[]): Fact<ConversationEvent>[] {
   })
 }
 
-export const metadataOf = (userId: string, revision: number) => ({ actor: { userId }, at: 1_000 + revision, correlationId: 'r', causationId: null, schemaVersion: 1, hash: '' })
+export const metadataOf = (userId: string, revision: number) => ({
+  actor: { userId },
+  at: 1_000 + revision,
+  correlationId: 'r',
+  causationId: null,
+  schemaVersion: 1,
+  hash: '',
+})
 
 /** `given(created, frozen).when('ben', send).thenRefused('conversation_frozen')` */
 export function given(...deeds: readonly (Deed | readonly Deed[])[]) {
@@ -37,9 +44,15 @@ export function given(...deeds: readonly (Deed | readonly Deed[])[]) {
 }
 
 /** What the decision about this command is told, as of the `asOf` first facts. */
-export function lookedUp(facts: readonly Fact<ConversationEvent>[], userId: string, command: ConversationCommand, asOf = facts.length - 1): ConversationContext {
+export function lookedUp(
+  facts: readonly Fact<ConversationEvent>[],
+  userId: string,
+  command: ConversationCommand,
+  asOf = facts.length - 1,
+): ConversationContext {
   const context: ConversationContext = { blocked: false, membersMax: 1_000 }
-  if (command.type === 'SendMessage' && command.replyToSeq !== undefined) context.replyToIsMessage = facts[command.replyToSeq]?.type === 'MessageSent'
+  if (command.type === 'SendMessage' && command.replyToSeq !== undefined)
+    context.replyToIsMessage = facts[command.replyToSeq]?.type === 'MessageSent'
   if (!('seq' in command)) return context
   // A message is never looked up as of before it was sent.
   const seen = Math.max(asOf, Math.min(command.seq, facts.length - 1))
@@ -95,29 +108,52 @@ export const removed = (userId: string): Deed => ({ by: 'anna', type: 'MemberRem
 export const became = (userId: string, role: Role): Deed => ({ by: 'anna', type: 'MemberRoleChanged', data: { userId, role } })
 export const frozen: Deed = { by: 'anna', type: 'ConversationFrozen', data: {} }
 export const unfrozen: Deed = { by: 'anna', type: 'ConversationUnfrozen', data: {} }
-export const sent = (by: string, clientMessageId = 'first', words = 'hello'): Deed => ({ by, type: 'MessageSent', data: { clientMessageId, ordinal: 0, content: text(words) } })
-export const edited = (by: string, messageSeq: number, words: string): Deed => ({ by, type: 'MessageEdited', data: { messageSeq, content: text(words) } })
+export const sent = (by: string, clientMessageId = 'first', words = 'hello'): Deed => ({
+  by,
+  type: 'MessageSent',
+  data: { clientMessageId, ordinal: 0, content: text(words) },
+})
+export const edited = (by: string, messageSeq: number, words: string): Deed => ({
+  by,
+  type: 'MessageEdited',
+  data: { messageSeq, content: text(words) },
+})
 export const recalled = (by: string, messageSeq: number): Deed => ({ by, type: 'MessageRecalled', data: { messageSeq } })
 export const reacted = (by: string, messageSeq: number, emoji = '👍'): Deed => ({ by, type: 'ReactionAdded', data: { messageSeq, emoji } })
-export const unreacted = (by: string, messageSeq: number, emoji = '👍'): Deed => ({ by, type: 'ReactionRemoved', data: { messageSeq, emoji } })
+export const unreacted = (by: string, messageSeq: number, emoji = '👍'): Deed => ({
+  by,
+  type: 'ReactionRemoved',
+  data: { messageSeq, emoji },
+})
 export const pinned = (by: string, messageSeq: number): Deed => ({ by, type: 'MessagePinned', data: { messageSeq } })
 export const unpinned = (by: string, messageSeq: number): Deed => ({ by, type: 'MessageUnpinned', data: { messageSeq } })
 
 /** Anna owns, Ada is admin, Ben and Cleo are members; the next seq is 4. Zoe is a stranger. */
 export const team: readonly Deed[] = [created, joined('ada', 'admin'), joined('ben'), joined('cleo')]
 
+/** All but creating and sending. */
+export type Change = Exclude<ConversationCommand, { type: 'CreateConversation' | 'SendMessage' }>
+
 type Send = Extract<ConversationCommand, { type: 'SendMessage' }>
-export const sending = (more: Partial<Send> = {}): Send => ({ type: 'SendMessage', clientMessageId: 'new', content: text('hello'), ...more })
+export const sending = (more: Partial<Send> = {}): Send => ({
+  type: 'SendMessage',
+  clientMessageId: 'new',
+  content: text('hello'),
+  ...more,
+})
 export const send = sending()
-export const update = (changes: Omit<Extract<ConversationCommand, { type: 'UpdateConversation' }>, 'type'>): ConversationCommand => ({ type: 'UpdateConversation', ...changes })
-export const add = (...userIds: string[]): ConversationCommand => ({ type: 'AddMembers', userIds })
-export const remove = (userId: string): ConversationCommand => ({ type: 'RemoveMember', userId })
-export const giveRole = (userId: string, role: Role): ConversationCommand => ({ type: 'ChangeRole', userId, role })
-export const join: ConversationCommand = { type: 'Join' }
-export const leave: ConversationCommand = { type: 'Leave' }
-export const edit = (seq: number, words = 'better'): ConversationCommand => ({ type: 'EditMessage', seq, content: text(words) })
-export const recall = (seq: number): ConversationCommand => ({ type: 'RecallMessage', seq })
-export const react = (seq: number, emoji = '👍'): ConversationCommand => ({ type: 'AddReaction', seq, emoji })
-export const unreact = (seq: number, emoji = '👍'): ConversationCommand => ({ type: 'RemoveReaction', seq, emoji })
-export const pin = (seq: number): ConversationCommand => ({ type: 'PinMessage', seq })
-export const unpin = (seq: number): ConversationCommand => ({ type: 'UnpinMessage', seq })
+export const update = (changes: Omit<Extract<ConversationCommand, { type: 'UpdateConversation' }>, 'type'>): Change => ({
+  type: 'UpdateConversation',
+  ...changes,
+})
+export const add = (...userIds: string[]): Change => ({ type: 'AddMembers', userIds })
+export const remove = (userId: string): Change => ({ type: 'RemoveMember', userId })
+export const giveRole = (userId: string, role: Role): Change => ({ type: 'ChangeRole', userId, role })
+export const join: Change = { type: 'Join' }
+export const leave: Change = { type: 'Leave' }
+export const edit = (seq: number, words = 'better'): Change => ({ type: 'EditMessage', seq, content: text(words) })
+export const recall = (seq: number): Change => ({ type: 'RecallMessage', seq })
+export const react = (seq: number, emoji = '👍'): Change => ({ type: 'AddReaction', seq, emoji })
+export const unreact = (seq: number, emoji = '👍'): Change => ({ type: 'RemoveReaction', seq, emoji })
+export const pin = (seq: number): Change => ({ type: 'PinMessage', seq })
+export const unpin = (seq: number): Change => ({ type: 'UnpinMessage', seq })

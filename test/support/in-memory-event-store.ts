@@ -21,7 +21,8 @@ export class InMemoryLog {
   append({ stream, expectedRevision, events }: Append): AppendResult {
     const stored = this.streams.get(stream) ?? []
     const there = stored.slice(expectedRevision + 1, expectedRevision + 1 + events.length)
-    if (there.length === events.length && events.every((event, i) => event.id === there[i]!.id)) return { outcome: 'duplicate', events: there }
+    if (there.length === events.length && events.every((event, i) => event.id === there[i]!.id))
+      return { outcome: 'duplicate', events: there }
     if (stored.length - 1 !== expectedRevision) return { outcome: 'conflict', actualRevision: stored.length - 1 }
     const recorded = events.map((event, i) => RecordedEvent.committed(event, positionOf(this.events.length + i + 1)))
     // Kept as text and parsed anew, as from a disk: nobody shares objects with the log.
@@ -114,10 +115,16 @@ export class InMemoryEventStore implements EventStore {
     const events = this.log.streams.get(stream) ?? []
     if (direction === 'forwards') return events.slice(from ?? 0, (from ?? 0) + limit).map(forReader)
     const end = Math.min((from ?? events.length) + 1, events.length)
-    return events.slice(Math.max(0, end - limit), end).reverse().map(forReader)
+    return events
+      .slice(Math.max(0, end - limit), end)
+      .reverse()
+      .map(forReader)
   }
 
-  async readAll(afterPosition: Position | undefined, { prefixes = [], limit }: Filter & { limit: number }): Promise<{ events: RecordedEvent[]; position: Position }> {
+  async readAll(
+    afterPosition: Position | undefined,
+    { prefixes = [], limit }: Filter & { limit: number },
+  ): Promise<{ events: RecordedEvent[]; position: Position }> {
     const passes = ({ stream }: RecordedEvent) => prefixes.length === 0 || prefixes.some((prefix) => stream.startsWith(prefix))
     const found: RecordedEvent[] = []
     for (const event of this.log.events.slice(Number(afterPosition ?? 0))) {
@@ -180,7 +187,8 @@ function fromDisk({ id, type, stream, revision, position, dataJson }: RecordedEv
 function requireSense({ stream, expectedRevision, events }: Append): void {
   if (events.length === 0 || expectedRevision < NO_STREAM) throw new TypeError('an append of nothing, or before the beginning')
   for (const [i, event] of events.entries()) {
-    if (event.stream !== stream || event.revision !== expectedRevision + 1 + i) throw new TypeError(`${event.stream}@${event.revision} has no place here`)
+    if (event.stream !== stream || event.revision !== expectedRevision + 1 + i)
+      throw new TypeError(`${event.stream}@${event.revision} has no place here`)
     if (!/^[0-9a-f-]{36}$/.test(event.id)) throw new TypeError(`${event.id} is no UUID`)
     if (event.type.includes('\0')) throw new Error('NUL can not be stored')
   }

@@ -52,18 +52,33 @@ export class LogWriter {
     const { type = 'group', name } = more
     const roleOf = (i: number): Role => (type === 'group' && i === 0 ? 'owner' : 'member')
     const members = memberIds.map((userId, i) => ({ userId, role: roleOf(i) }))
-    return this.did(conversationId, memberIds[0]!, { type: 'ConversationCreated', data: { type, joinPolicy: 'open', ...(name === undefined ? {} : { name }), members } })
+    return this.did(conversationId, memberIds[0]!, {
+      type: 'ConversationCreated',
+      data: { type, joinPolicy: 'open', ...(name === undefined ? {} : { name }), members },
+    })
   }
 
-  sent(conversationId: string, senderId: string, content: Content | string, more: { mentions?: string[]; replyToSeq?: number; clientMessageId?: string } = {}): Promise<number> {
+  sent(
+    conversationId: string,
+    senderId: string,
+    content: Content | string,
+    more: { mentions?: string[]; replyToSeq?: number; clientMessageId?: string } = {},
+  ): Promise<number> {
     return this.did(conversationId, senderId, this.message(conversationId, content, more))
   }
 
-  message(conversationId: string, content: Content | string, more: { mentions?: string[]; replyToSeq?: number; clientMessageId?: string } = {}): ConversationEvent {
+  message(
+    conversationId: string,
+    content: Content | string,
+    more: { mentions?: string[]; replyToSeq?: number; clientMessageId?: string } = {},
+  ): ConversationEvent {
     const ordinal = (this.#ordinals.get(conversationId) ?? 0) + 1
     this.#ordinals.set(conversationId, ordinal)
     const { clientMessageId = `m${ordinal}`, ...rest } = more
-    return { type: 'MessageSent', data: { clientMessageId, ordinal, content: typeof content === 'string' ? text(content) : content, ...rest } }
+    return {
+      type: 'MessageSent',
+      data: { clientMessageId, ordinal, content: typeof content === 'string' ? text(content) : content, ...rest },
+    }
   }
 
   joined(conversationId: string, userId: string): Promise<number> {
@@ -92,4 +107,3 @@ export class LogWriter {
     return this.self(userId, { type: 'InboxMarked', data: { conversationId, ...marks, ordinal } })
   }
 }
-

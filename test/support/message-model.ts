@@ -2,7 +2,11 @@ import type { MessageFacts } from '../../src/domain/conversation/commands.js'
 import type { ConversationEvent, Fact } from '../../src/domain/events.js'
 
 /** What is true of one message after these facts of its conversation: told in the plainest way, to hold the real parts to. */
-export function messageFactsAfter(facts: readonly Fact<ConversationEvent>[], seq: number, reaction?: { userId: string; emoji: string }): MessageFacts | undefined {
+export function messageFactsAfter(
+  facts: readonly Fact<ConversationEvent>[],
+  seq: number,
+  reaction?: { userId: string; emoji: string },
+): MessageFacts | undefined {
   const sent = facts.find((fact) => fact.revision === seq)
   if (sent?.type !== 'MessageSent') return undefined
   const of = facts.filter((fact) => 'messageSeq' in fact.data && fact.data.messageSeq === seq)

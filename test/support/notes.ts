@@ -5,7 +5,14 @@ import type { EventStore, RecordedEvent } from '../../src/domain/event-store.js'
 import type { ConversationEvent } from '../../src/domain/events.js'
 import type { Logger } from '../../src/domain/logger.js'
 import type { Snapshot, SnapshotStore } from '../../src/domain/snapshot-store.js'
-import { type Decider, type Outcome, type Prepare, type Requester, Streams, type StreamsOptions } from '../../src/domain/write-path/streams.js'
+import {
+  type Decider,
+  type Outcome,
+  type Prepare,
+  type Requester,
+  Streams,
+  type StreamsOptions,
+} from '../../src/domain/write-path/streams.js'
 
 /** The smallest thing that is decided: notes are said once each by their id, unless it is closed. */
 export interface NotesState {
@@ -43,11 +50,16 @@ export const notes: Decider<NotesState, NotesCommand, NotesContext, Conversation
   },
   decide: (state, command) => {
     switch (command.type) {
-      case 'ignore': return unchanged
-      case 'break': throw new TypeError('a bug in the decision')
-      case 'close': return state.closed ? unchanged : decided({ type: 'ConversationFrozen', data: {} })
-      case 'open': return state.closed ? decided({ type: 'ConversationUnfrozen', data: {} }) : unchanged
-      case 'sayAll': return decided(...command.ids.map((id, i) => note(id, state.said + i + 1)))
+      case 'ignore':
+        return unchanged
+      case 'break':
+        throw new TypeError('a bug in the decision')
+      case 'close':
+        return state.closed ? unchanged : decided({ type: 'ConversationFrozen', data: {} })
+      case 'open':
+        return state.closed ? decided({ type: 'ConversationUnfrozen', data: {} }) : unchanged
+      case 'sayAll':
+        return decided(...command.ids.map((id, i) => note(id, state.said + i + 1)))
       case 'say':
       case 'shout': {
         const seq = state.seqs.get(command.id)
@@ -64,7 +76,10 @@ export const notes: Decider<NotesState, NotesCommand, NotesContext, Conversation
   fromJson: (json) => ({ ...(json as NotesState), seqs: PersistentMap((json as { seqs: [string, number][] }).seqs) }),
 }
 
-const note = (id: string, ordinal: number, words = id): ConversationEvent => ({ type: 'MessageSent', data: { clientMessageId: id, ordinal, content: { type: 'text', text: words } } })
+const note = (id: string, ordinal: number, words = id): ConversationEvent => ({
+  type: 'MessageSent',
+  data: { clientMessageId: id, ordinal, content: { type: 'text', text: words } },
+})
 
 export const say = (id: string): NotesCommand => ({ type: 'say', id })
 export const requester: Requester = { actor: { userId: 'anna' }, correlationId: 'request-1' }
@@ -72,9 +87,18 @@ export const requester: Requester = { actor: { userId: 'anna' }, correlationId: 
 export type NotesStreams = Streams<NotesState, NotesCommand, NotesContext, ConversationEvent>
 export type NotesOutcome = Outcome<NotesState>
 
-export function notesStreams(options: { store: EventStore } & Partial<StreamsOptions<NotesState, NotesCommand, NotesContext, ConversationEvent>>): NotesStreams {
+export function notesStreams(
+  options: { store: EventStore } & Partial<StreamsOptions<NotesState, NotesCommand, NotesContext, ConversationEvent>>,
+): NotesStreams {
   const prepare: Prepare<NotesState, NotesCommand, NotesContext> = () => ({})
-  return new Streams({ decider: notes, prepare, snapshots: new InMemorySnapshots(), logger: new LogBook(), cacheWeightMax: 100, ...options })
+  return new Streams({
+    decider: notes,
+    prepare,
+    snapshots: new InMemorySnapshots(),
+    logger: new LogBook(),
+    cacheWeightMax: 100,
+    ...options,
+  })
 }
 
 export class InMemorySnapshots implements SnapshotStore {

@@ -60,7 +60,11 @@ export class RandomConversation {
   }
 
   /** Decides on what was looked up as of `asOf`; what is decided happens. */
-  try(command: ConversationCommand, userId: string, { asOf = this.state.head, blocked = false } = {}): Decision<ConversationEvent> | RefusalCode {
+  try(
+    command: ConversationCommand,
+    userId: string,
+    { asOf = this.state.head, blocked = false } = {},
+  ): Decision<ConversationEvent> | RefusalCode {
     const decision = this.decide(command, userId, asOf, blocked)
     if (typeof decision !== 'string' && decision.kind === 'events') for (const event of decision.events) this.record(event, userId)
     return decision
@@ -76,7 +80,14 @@ export class RandomConversation {
   }
 
   record({ type, data }: ConversationEvent, userId: string): void {
-    const [id, stream, revision, dataJson, at, actor] = [randomUUID(), 'conversation-c', this.facts.length, JSON.stringify(data), 1_700_000_000_000 + this.facts.length, { userId }]
+    const [id, stream, revision, dataJson, at, actor] = [
+      randomUUID(),
+      'conversation-c',
+      this.facts.length,
+      JSON.stringify(data),
+      1_700_000_000_000 + this.facts.length,
+      { userId },
+    ]
     const hash = chainHash(this.facts.at(-1)?.metadata.hash ?? '', { stream, revision, id, type, dataJson, actor, at })
     const metadata = { actor, at, correlationId: 'r', causationId: null, schemaVersion: schemaVersions[type], hash }
     const fact = { id, type, stream, revision, data: JSON.parse(dataJson), dataJson, metadata } as unknown as Recorded
@@ -89,20 +100,35 @@ export class RandomConversation {
     // Mostly a message, now and then another fact or nothing.
     const seq = pick % 10 === 0 ? pick % (this.facts.length + 2) : (messages[pick % Math.max(1, messages.length)]?.revision ?? 0)
     switch (kind) {
-      case 'CreateConversation': return { type: kind, conversationType: this.state.type, memberIds: [target] }
-      case 'UpdateConversation': return { type: kind, ...(flag ? { frozen: pick % 2 === 0 } : { custom: { word } }) }
-      case 'AddMembers': return { type: kind, userIds: flag ? [target] : [target, ...users.slice(pick % 5)] }
-      case 'ChangeRole': return { type: kind, userId: target, role }
-      case 'RemoveMember': return { type: kind, userId: target }
+      case 'CreateConversation':
+        return { type: kind, conversationType: this.state.type, memberIds: [target] }
+      case 'UpdateConversation':
+        return { type: kind, ...(flag ? { frozen: pick % 2 === 0 } : { custom: { word } }) }
+      case 'AddMembers':
+        return { type: kind, userIds: flag ? [target] : [target, ...users.slice(pick % 5)] }
+      case 'ChangeRole':
+        return { type: kind, userId: target, role }
+      case 'RemoveMember':
+        return { type: kind, userId: target }
       case 'Join':
-      case 'Leave': return { type: kind }
-      case 'SendMessage': return { type: kind, clientMessageId: flag ? `m${pick % 20}` : `n${this.facts.length}`, content: text(word), ...(pick % 7 === 0 ? { replyToSeq: seq } : {}) }
-      case 'EditMessage': return { type: kind, seq, content: text(word) }
+      case 'Leave':
+        return { type: kind }
+      case 'SendMessage':
+        return {
+          type: kind,
+          clientMessageId: flag ? `m${pick % 20}` : `n${this.facts.length}`,
+          content: text(word),
+          ...(pick % 7 === 0 ? { replyToSeq: seq } : {}),
+        }
+      case 'EditMessage':
+        return { type: kind, seq, content: text(word) }
       case 'RecallMessage':
       case 'PinMessage':
-      case 'UnpinMessage': return { type: kind, seq }
+      case 'UnpinMessage':
+        return { type: kind, seq }
       case 'AddReaction':
-      case 'RemoveReaction': return { type: kind, seq, emoji: reaction }
+      case 'RemoveReaction':
+        return { type: kind, seq, emoji: reaction }
     }
   }
 }
@@ -111,6 +137,10 @@ export class RandomConversation {
 export function plain(state: ConversationState): unknown {
   const { members, lastSent, younger, older, ...rest } = JSON.parse(JSON.stringify(stateToJson(state))) as Record<string, never>
   const sorted = (entries: [string, unknown][]) => entries.toSorted(([one], [other]) => (one < other ? -1 : 1))
-  const recent = ({ since, messages, changes }: { since: number; messages: [string, unknown][]; changes: unknown[] }) => ({ since, messages: sorted(messages), changes })
+  const recent = ({ since, messages, changes }: { since: number; messages: [string, unknown][]; changes: unknown[] }) => ({
+    since,
+    messages: sorted(messages),
+    changes,
+  })
   return { ...rest, members: sorted(members!), lastSent: sorted(lastSent!), younger: recent(younger!), older: recent(older!) }
 }

@@ -25,7 +25,10 @@ export async function openReadSide(postgres: TestPostgres, options: Partial<Read
   const readModels = await ReadModels.open({ connectionString, store, logger: silent, fanoutOnWriteMax: 500, project: true, ...options })
   const log = new LogWriter(store)
   return {
-    connectionString, store, log, readModels,
+    connectionString,
+    store,
+    log,
+    readModels,
     settled: async () => readModels.waitFor(await store.head(), 30_000),
     close: async () => {
       await readModels.close()
@@ -61,5 +64,9 @@ export async function dumpTables(connectionString: string): Promise<Record<strin
 export async function execute(connectionString: string, statement: string): Promise<void> {
   const client = new pg.Client({ connectionString })
   await client.connect()
-  await client.query(statement).finally(() => client.end())
+  try {
+    await client.query(statement)
+  } finally {
+    await client.end()
+  }
 }

@@ -33,23 +33,31 @@ const page = `<!doctype html>
 `
 
 const errorRows = Object.entries(refusals)
-  .map(([code, { status, title, temporary }]) => `<tr id="${code}"><td><code>${code}</code></td><td>${status}</td><td>${escapeHtml(title)}</td><td>${temporary ? 'send the same again' : ''}</td></tr>`)
+  .map(
+    ([code, { status, title, temporary }]) =>
+      `<tr id="${code}"><td><code>${code}</code></td><td>${status}</td><td>${escapeHtml(title)}</td><td>${temporary ? 'send the same again' : ''}</td></tr>`,
+  )
   .join('\n')
-const errorsPage = pageOf('Convolog: errors', `<h1>Errors</h1>
+const errorsPage = pageOf(
+  'Convolog: errors',
+  `<h1>Errors</h1>
 <p>The same codes over HTTP, as <code>application/problem+json</code>, and over the WebSocket.</p>
 <table>
 <tr><th>code</th><th>HTTP</th><th>means</th><th></th></tr>
 ${errorRows}
-</table>`)
+</table>`,
+)
 
 export function docsRoutes(app: FastifyInstance): void {
   const script = readViewer()
   app.get('/docs', { schema: { hide: true } }, async (_request, reply) => sendPage(reply, page))
   app.get('/docs/errors', { schema: { hide: true } }, async (_request, reply) => sendPage(reply, errorsPage))
   app.get('/docs/start.js', { schema: { hide: true } }, async (_request, reply) =>
-    reply.type('text/javascript; charset=utf-8').send(`Scalar.createApiReference('#app', ${JSON.stringify(viewer)})\n`))
+    reply.type('text/javascript; charset=utf-8').send(`Scalar.createApiReference('#app', ${JSON.stringify(viewer)})\n`),
+  )
   app.get('/docs/viewer.js', { schema: { hide: true } }, async (_request, reply) =>
-    reply.type('text/javascript; charset=utf-8').header('cache-control', 'public, max-age=3600').send(script))
+    reply.type('text/javascript; charset=utf-8').header('cache-control', 'public, max-age=3600').send(script),
+  )
 }
 
 /** The package exports its plugin alone, whose page would start the viewer by an inline script. */

@@ -27,6 +27,9 @@ ${body}
 `
 
 /** What pages may load: nothing but this server's own. The styles are the page's own or made by its script. */
-const PAGE_POLICY = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; font-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+const PAGE_POLICY =
+  "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; font-src 'self' data:; " +
+  "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 
-export const sendPage = (reply: FastifyReply, html: string) => reply.header('content-security-policy', PAGE_POLICY).type('text/html; charset=utf-8').send(html)
+export const sendPage = (reply: FastifyReply, html: string) =>
+  reply.header('content-security-policy', PAGE_POLICY).type('text/html; charset=utf-8').send(html)

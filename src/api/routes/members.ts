@@ -12,72 +12,134 @@ const config = { refusals: ['forbidden', 'not_found', 'direct_conversation'] as 
 export function memberRoutes(app: Api, parts: RouteParts): void {
   const { conversations, readModels } = parts
 
-  app.get('/conversations/:conversationId/members', {
-    schema: { operationId: 'listMembers', tags, summary: 'List the members, in the order of joining', params: InConversation, querystring: PageQuery, response: { 200: MemberPage } },
-    config: { refusals: ['forbidden', 'not_found'] },
-  }, async (request) => {
-    const { conversationId } = request.params
-    const who = reader(request)
-    await shown(parts, request.query.minPosition)
-    await conversations.open(conversationId, who)
-    return readModels.members.list(conversationId, pageOptions(request.query))
-  })
-
-  app.post('/conversations/:conversationId/members', {
-    schema: {
-      operationId: 'addMembers', tags, summary: 'Add members to a group', description: 'Owner and admins. `seq` is that of the last one.', params: InConversation, querystring: NoQuery,
-      body: closedObject({ userIds: Type.Array(UserId, { minItems: 1, maxItems: ADDED_AT_ONCE_MAX, examples: [['dave']] }) }), response: { 200: MembersAdded },
+  app.get(
+    '/conversations/:conversationId/members',
+    {
+      schema: {
+        operationId: 'listMembers',
+        tags,
+        summary: 'List the members, in the order of joining',
+        params: InConversation,
+        querystring: PageQuery,
+        response: { 200: MemberPage },
+      },
+      config: { refusals: ['forbidden', 'not_found'] },
     },
-    config,
-  }, async (request) => {
-    const { requester } = actingUser(request)
-    const added = await conversations.execute(request.params.conversationId, { type: 'AddMembers', userIds: request.body.userIds }, requester)
-    return { ...written(added), added: added.count }
-  })
-
-  app.patch('/conversations/:conversationId/members/:userId', {
-    schema: {
-      operationId: 'changeRole', tags, summary: "Change a member's role", description: 'The owner. Who gives `owner` away becomes admin.', params: OfMember, querystring: NoQuery,
-      body: closedObject({ role: Role }), response: { 200: Written },
+    async (request) => {
+      const { conversationId } = request.params
+      const who = reader(request)
+      await shown(parts, request.query.minPosition)
+      await conversations.open(conversationId, who)
+      return readModels.members.list(conversationId, pageOptions(request.query))
     },
-    config,
-  }, async (request) => {
-    const { requester } = actingUser(request)
-    const { conversationId, userId } = request.params
-    return written(await conversations.execute(conversationId, { type: 'ChangeRole', userId, role: request.body.role }, requester))
-  })
+  )
 
-  app.delete('/conversations/:conversationId/members/:userId', {
-    schema: {
-      operationId: 'removeMember', tags, summary: 'Remove a member', description: 'The owner anyone, an admin members; oneself is the same as leaving.', params: OfMember,
-      querystring: NoQuery, response: { 200: Written },
+  app.post(
+    '/conversations/:conversationId/members',
+    {
+      schema: {
+        operationId: 'addMembers',
+        tags,
+        summary: 'Add members to a group',
+        description: 'Owner and admins. `seq` is that of the last one.',
+        params: InConversation,
+        querystring: NoQuery,
+        body: closedObject({ userIds: Type.Array(UserId, { minItems: 1, maxItems: ADDED_AT_ONCE_MAX, examples: [['dave']] }) }),
+        response: { 200: MembersAdded },
+      },
+      config,
     },
-    config,
-  }, async (request) => {
-    const { requester } = actingUser(request)
-    const { conversationId, userId } = request.params
-    return written(await conversations.execute(conversationId, { type: 'RemoveMember', userId }, requester))
-  })
+    async (request) => {
+      const { requester } = actingUser(request)
+      const added = await conversations.execute(
+        request.params.conversationId,
+        { type: 'AddMembers', userIds: request.body.userIds },
+        requester,
+      )
+      return { ...written(added), added: added.count }
+    },
+  )
 
-  app.post('/conversations/:conversationId/join', {
-    schema: {
-      operationId: 'joinConversation', tags, summary: 'Join an open group', description: 'The first to join an empty group owns it.', params: InConversation, querystring: NoQuery,
-      response: { 200: Written },
+  app.patch(
+    '/conversations/:conversationId/members/:userId',
+    {
+      schema: {
+        operationId: 'changeRole',
+        tags,
+        summary: "Change a member's role",
+        description: 'The owner. Who gives `owner` away becomes admin.',
+        params: OfMember,
+        querystring: NoQuery,
+        body: closedObject({ role: Role }),
+        response: { 200: Written },
+      },
+      config,
     },
-    config,
-  }, async (request) => {
-    const { requester } = actingUser(request)
-    return written(await conversations.execute(request.params.conversationId, { type: 'Join' }, requester))
-  })
+    async (request) => {
+      const { requester } = actingUser(request)
+      const { conversationId, userId } = request.params
+      return written(await conversations.execute(conversationId, { type: 'ChangeRole', userId, role: request.body.role }, requester))
+    },
+  )
 
-  app.post('/conversations/:conversationId/leave', {
-    schema: {
-      operationId: 'leaveConversation', tags, summary: 'Leave a group', description: 'An owner hands over to the longest-standing admin, else member.', params: InConversation,
-      querystring: NoQuery, response: { 200: Written },
+  app.delete(
+    '/conversations/:conversationId/members/:userId',
+    {
+      schema: {
+        operationId: 'removeMember',
+        tags,
+        summary: 'Remove a member',
+        description: 'The owner anyone, an admin members; oneself is the same as leaving.',
+        params: OfMember,
+        querystring: NoQuery,
+        response: { 200: Written },
+      },
+      config,
     },
-    config,
-  }, async (request) => {
-    const { requester } = actingUser(request)
-    return written(await conversations.execute(request.params.conversationId, { type: 'Leave' }, requester))
-  })
+    async (request) => {
+      const { requester } = actingUser(request)
+      const { conversationId, userId } = request.params
+      return written(await conversations.execute(conversationId, { type: 'RemoveMember', userId }, requester))
+    },
+  )
+
+  app.post(
+    '/conversations/:conversationId/join',
+    {
+      schema: {
+        operationId: 'joinConversation',
+        tags,
+        summary: 'Join an open group',
+        description: 'The first to join an empty group owns it.',
+        params: InConversation,
+        querystring: NoQuery,
+        response: { 200: Written },
+      },
+      config,
+    },
+    async (request) => {
+      const { requester } = actingUser(request)
+      return written(await conversations.execute(request.params.conversationId, { type: 'Join' }, requester))
+    },
+  )
+
+  app.post(
+    '/conversations/:conversationId/leave',
+    {
+      schema: {
+        operationId: 'leaveConversation',
+        tags,
+        summary: 'Leave a group',
+        description: 'An owner hands over to the longest-standing admin, else member.',
+        params: InConversation,
+        querystring: NoQuery,
+        response: { 200: Written },
+      },
+      config,
+    },
+    async (request) => {
+      const { requester } = actingUser(request)
+      return written(await conversations.execute(request.params.conversationId, { type: 'Leave' }, requester))
+    },
+  )
 }

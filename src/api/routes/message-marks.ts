@@ -15,10 +15,16 @@ export function messageMarkRoutes(app: Api, { conversations }: RouteParts): void
     const alreadyRecalled = isAdding ? (['already_recalled'] as const) : []
 
     app.route({
-      method, url: '/conversations/:conversationId/messages/:seq/reactions/:emoji',
+      method,
+      url: '/conversations/:conversationId/messages/:seq/reactions/:emoji',
       schema: {
-        operationId: `${verb}Reaction`, tags: ['Reactions'], summary: isAdding ? 'React to a message' : "Take away one's own reaction",
-        description: 'A message has at most 50 different reactions.', params: OfReaction, querystring: NoQuery, response: { 200: Written },
+        operationId: `${verb}Reaction`,
+        tags: ['Reactions'],
+        summary: isAdding ? 'React to a message' : "Take away one's own reaction",
+        description: 'A message has at most 50 different reactions.',
+        params: OfReaction,
+        querystring: NoQuery,
+        response: { 200: Written },
       },
       config: { refusals: ['forbidden', 'blocked', 'conversation_frozen', 'not_found', ...alreadyRecalled] },
       handler: async (request) => {
@@ -30,10 +36,16 @@ export function messageMarkRoutes(app: Api, { conversations }: RouteParts): void
     })
 
     app.route({
-      method, url: '/conversations/:conversationId/messages/:seq/pin',
+      method,
+      url: '/conversations/:conversationId/messages/:seq/pin',
       schema: {
-        operationId: isAdding ? 'pinMessage' : 'unpinMessage', tags: ['Pins'], summary: isAdding ? 'Pin a message' : 'Take a pin away',
-        description: 'In a group its owner and admins, in a direct conversation both.', params: OfMessage, querystring: NoQuery, response: { 200: Written },
+        operationId: isAdding ? 'pinMessage' : 'unpinMessage',
+        tags: ['Pins'],
+        summary: isAdding ? 'Pin a message' : 'Take a pin away',
+        description: 'In a group its owner and admins, in a direct conversation both.',
+        params: OfMessage,
+        querystring: NoQuery,
+        response: { 200: Written },
       },
       config: { refusals: ['forbidden', 'blocked', 'conversation_frozen', 'not_found', ...alreadyRecalled] },
       handler: async (request) => {

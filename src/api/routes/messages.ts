@@ -2,56 +2,103 @@ import { type Static, Type } from 'typebox'
 import { recentlyRecalled } from '../../domain/conversation/state.js'
 import { invalidField, notFound } from '../../domain/errors.js'
 import { CONTENT_BYTES_MAX, ClientMessageId, Content, Mentions, PAGE_DEFAULT, Seq, closedObject } from '../../schemas/common.js'
-import { InConversation, Message, MessageList, MessagesQuery, NoQuery, OfMessage, ReadQuery, SentMessage, Written } from '../../schemas/rest.js'
+import {
+  InConversation,
+  Message,
+  MessageList,
+  MessagesQuery,
+  NoQuery,
+  OfMessage,
+  ReadQuery,
+  SentMessage,
+  Written,
+} from '../../schemas/rest.js'
 import { actingUser, reader } from '../callers.js'
 import { type Api, type RouteParts, asIs, boundedBytes, shown, written } from '../route-parts.js'
 
 const tags = ['Messages']
 const contentBytes = boundedBytes('content', CONTENT_BYTES_MAX)
 
-const NewMessage = closedObject({ clientMessageId: ClientMessageId, content: Content, replyToSeq: Type.Optional({ ...Seq, description: 'The message that this one answers' } as typeof Seq), mentions: Type.Optional(Mentions) }, { title: 'NewMessage' })
+const NewMessage = closedObject(
+  {
+    clientMessageId: ClientMessageId,
+    content: Content,
+    replyToSeq: Type.Optional({ ...Seq, description: 'The message that this one answers' } as typeof Seq),
+    mentions: Type.Optional(Mentions),
+  },
+  { title: 'NewMessage' },
+)
 
 export function messageRoutes(app: Api, parts: RouteParts): void {
   const { conversations } = parts
 
-  app.post('/conversations/:conversationId/messages', {
-    schema: {
-      operationId: 'sendMessage', tags, summary: 'Send a message', params: InConversation, querystring: NoQuery, body: NewMessage, response: { 200: SentMessage, 201: SentMessage },
-      description: 'A resend with the same `clientMessageId` and content, of any age, is answered with 200 and the first result.',
+  app.post(
+    '/conversations/:conversationId/messages',
+    {
+      schema: {
+        operationId: 'sendMessage',
+        tags,
+        summary: 'Send a message',
+        params: InConversation,
+        querystring: NoQuery,
+        body: NewMessage,
+        response: { 200: SentMessage, 201: SentMessage },
+        description: 'A resend with the same `clientMessageId` and content, of any age, is answered with 200 and the first result.',
+      },
+      config: { refusals: ['forbidden', 'blocked', 'conversation_frozen', 'not_found', 'idempotency_conflict'] },
+      preValidation: contentBytes,
     },
-    config: { refusals: ['forbidden', 'blocked', 'conversation_frozen', 'not_found', 'idempotency_conflict'] },
-    preValidation: contentBytes,
-  }, async (request, reply) => {
-    const { requester } = actingUser(request)
-    const { conversationId } = request.params
-    const { duplicate, ...sent } = await conversations.send(conversationId, { ...request.body, type: 'SendMessage' }, requester)
-    return duplicate ? reply.code(200).send({ conversationId, ...sent, duplicate }) : reply.code(201).send({ conversationId, ...sent })
-  })
+    async (request, reply) => {
+      const { requester } = actingUser(request)
+      const { conversationId } = request.params
+      const { duplicate, ...sent } = await conversations.send(conversationId, { ...request.body, type: 'SendMessage' }, requester)
+      return duplicate ? reply.code(200).send({ conversationId, ...sent, duplicate }) : reply.code(201).send({ conversationId, ...sent })
+    },
+  )
 
-  app.patch('/conversations/:conversationId/messages/:seq', {
-    schema: {
-      operationId: 'editMessage', tags, summary: 'Edit a message', description: 'Its sender.', params: OfMessage, querystring: NoQuery, body: closedObject({ content: Content }),
-      response: { 200: Written },
+  app.patch(
+    '/conversations/:conversationId/messages/:seq',
+    {
+      schema: {
+        operationId: 'editMessage',
+        tags,
+        summary: 'Edit a message',
+        description: 'Its sender.',
+        params: OfMessage,
+        querystring: NoQuery,
+        body: closedObject({ content: Content }),
+        response: { 200: Written },
+      },
+      config: { refusals: ['forbidden', 'blocked', 'conversation_frozen', 'not_found', 'already_recalled'] },
+      preValidation: contentBytes,
     },
-    config: { refusals: ['forbidden', 'blocked', 'conversation_frozen', 'not_found', 'already_recalled'] },
-    preValidation: contentBytes,
-  }, async (request) => {
-    const { requester } = actingUser(request)
-    const { conversationId, seq } = request.params
-    return written(await conversations.execute(conversationId, { type: 'EditMessage', seq, content: request.body.content }, requester))
-  })
+    async (request) => {
+      const { requester } = actingUser(request)
+      const { conversationId, seq } = request.params
+      return written(await conversations.execute(conversationId, { type: 'EditMessage', seq, content: request.body.content }, requester))
+    },
+  )
 
-  app.delete('/conversations/:conversationId/messages/:seq', {
-    schema: {
-      operationId: 'recallMessage', tags, summary: 'Recall a message', description: 'Its sender, the owner and admins. Its content, and that of its edits, is then served by no read.',
-      params: OfMessage, querystring: NoQuery, response: { 200: Written },
+  app.delete(
+    '/conversations/:conversationId/messages/:seq',
+    {
+      schema: {
+        operationId: 'recallMessage',
+        tags,
+        summary: 'Recall a message',
+        description: 'Its sender, the owner and admins. Its content, and that of its edits, is then served by no read.',
+        params: OfMessage,
+        querystring: NoQuery,
+        response: { 200: Written },
+      },
+      config: { refusals: ['forbidden', 'not_found'] },
     },
-    config: { refusals: ['forbidden', 'not_found'] },
-  }, async (request) => {
-    const { requester } = actingUser(request)
-    const { conversationId, seq } = request.params
-    return written(await conversations.execute(conversationId, { type: 'RecallMessage', seq }, requester))
-  })
+    async (request) => {
+      const { requester } = actingUser(request)
+      const { conversationId, seq } = request.params
+      return written(await conversations.execute(conversationId, { type: 'RecallMessage', seq }, requester))
+    },
+  )
 
   readRoutes(app, parts)
 }
@@ -59,44 +106,65 @@ export function messageRoutes(app: Api, parts: RouteParts): void {
 function readRoutes(app: Api, parts: RouteParts): void {
   const { conversations, readModels } = parts
 
-  app.get('/conversations/:conversationId/messages', {
-    schema: {
-      operationId: 'listMessages', tags, summary: 'Read the history', params: InConversation, querystring: MessagesQuery, response: { 200: MessageList },
-      description: 'Ascending by seq; at most one of `before`, `after`, `around` and `pinned=true`. Without a bound the newest.',
+  app.get(
+    '/conversations/:conversationId/messages',
+    {
+      schema: {
+        operationId: 'listMessages',
+        tags,
+        summary: 'Read the history',
+        params: InConversation,
+        querystring: MessagesQuery,
+        response: { 200: MessageList },
+        description: 'Ascending by seq; at most one of `before`, `after`, `around` and `pinned=true`. Without a bound the newest.',
+      },
+      config: { refusals: ['forbidden', 'not_found'] },
+      serializerCompiler: asIs,
     },
-    config: { refusals: ['forbidden', 'not_found'] },
-    serializerCompiler: asIs,
-  }, async (request) => {
-    const { conversationId } = request.params
-    const who = reader(request)
-    const { minPosition, limit = PAGE_DEFAULT, ...bounds } = request.query
-    requireOneBound(bounds)
-    await shown(parts, minPosition)
-    const { state } = await conversations.open(conversationId, who)
-    const items = await readModels.history.list(conversationId, { ...bounds, limit, recalled: recentlyRecalled(state) })
-    return { items, head: state.head }
-  })
+    async (request) => {
+      const { conversationId } = request.params
+      const who = reader(request)
+      const { minPosition, limit = PAGE_DEFAULT, ...bounds } = request.query
+      requireOneBound(bounds)
+      await shown(parts, minPosition)
+      const { state } = await conversations.open(conversationId, who)
+      const items = await readModels.history.list(conversationId, { ...bounds, limit, recalled: recentlyRecalled(state) })
+      return { items, head: state.head }
+    },
+  )
 
-  app.get('/conversations/:conversationId/messages/:seq', {
-    schema: { operationId: 'getMessage', tags, summary: 'Read one message', params: OfMessage, querystring: ReadQuery, response: { 200: Message } },
-    config: { refusals: ['forbidden', 'not_found'] },
-    serializerCompiler: asIs,
-  }, async (request) => {
-    const { conversationId, seq } = request.params
-    const who = reader(request)
-    await shown(parts, request.query.minPosition)
-    const { state, position } = await conversations.open(conversationId, who)
-    const find = () => readModels.history.find(conversationId, seq, recentlyRecalled(state))
-    // What the table does not have yet may be on its way: of a message that was acknowledged it is never said that it is not there.
-    const message = seq <= state.head ? ((await find()) ?? (await readModels.waitFor(position).then(find))) : undefined
-    if (!message) throw notFound('message')
-    return message
-  })
+  app.get(
+    '/conversations/:conversationId/messages/:seq',
+    {
+      schema: {
+        operationId: 'getMessage',
+        tags,
+        summary: 'Read one message',
+        params: OfMessage,
+        querystring: ReadQuery,
+        response: { 200: Message },
+      },
+      config: { refusals: ['forbidden', 'not_found'] },
+      serializerCompiler: asIs,
+    },
+    async (request) => {
+      const { conversationId, seq } = request.params
+      const who = reader(request)
+      await shown(parts, request.query.minPosition)
+      const { state, position } = await conversations.open(conversationId, who)
+      const find = () => readModels.history.find(conversationId, seq, recentlyRecalled(state))
+      // What the table does not have yet may be on its way: of a message that was acknowledged it is never said that it is not there.
+      const message = seq <= state.head ? ((await find()) ?? (await readModels.waitFor(position).then(find))) : undefined
+      if (!message) throw notFound('message')
+      return message
+    },
+  )
 }
 
 type Bounds = Pick<Static<typeof MessagesQuery>, 'before' | 'after' | 'around' | 'pinned'>
 
 function requireOneBound({ before, after, around, pinned }: Bounds): void {
   const given = Object.entries({ before, after, around, pinned: pinned || undefined }).filter(([, value]) => value !== undefined)
-  if (given.length > 1) throw invalidField(given[1]![0], `goes not together with ${given[0]![0]}: give at most one of before, after, around and pinned`)
+  if (given.length > 1)
+    throw invalidField(given[1]![0], `goes not together with ${given[0]![0]}: give at most one of before, after, around and pinned`)
 }

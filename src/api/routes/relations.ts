@@ -15,10 +15,22 @@ interface Relation {
 }
 
 const relations: readonly Relation[] = [
-  { path: 'contacts', tag: 'Contacts', noun: 'Contact', effect: 'Its presence is then visible to the caller, as far as it has not blocked it.', add: 'AddContact', remove: 'RemoveContact' },
   {
-    path: 'blocks', tag: 'Blocks', noun: 'Block', add: 'BlockUser', remove: 'UnblockUser',
-    effect: 'In their direct conversation neither side sends, edits, reacts, pins or types any more, and no new one is opened; neither sees the presence of the other.',
+    path: 'contacts',
+    tag: 'Contacts',
+    noun: 'Contact',
+    effect: 'Its presence is then visible to the caller, as far as it has not blocked it.',
+    add: 'AddContact',
+    remove: 'RemoveContact',
+  },
+  {
+    path: 'blocks',
+    tag: 'Blocks',
+    noun: 'Block',
+    add: 'BlockUser',
+    remove: 'UnblockUser',
+    effect:
+      'In their direct conversation neither side sends, edits, reacts, pins or types any more, and no new one is opened; neither sees the presence of the other.',
   },
 ]
 
@@ -31,28 +43,46 @@ function register(app: Api, parts: RouteParts, { path, tag, noun, effect, add, r
   const change = { params: OfUser, querystring: NoQuery, response: { 200: Positioned }, tags: [tag] }
   const config = { refusals: ['forbidden'] as const }
 
-  app.get(`/${path}`, {
-    schema: { operationId: `list${noun}s`, tags: [tag], summary: `List one's own ${path}`, querystring: PageQuery, response: { 200: UserPage } },
-    config,
-  }, async (request) => {
-    const { userId } = actingUser(request)
-    await shown(parts, request.query.minPosition)
-    return readModels[path].list(userId, pageOptions(request.query))
-  })
+  app.get(
+    `/${path}`,
+    {
+      schema: {
+        operationId: `list${noun}s`,
+        tags: [tag],
+        summary: `List one's own ${path}`,
+        querystring: PageQuery,
+        response: { 200: UserPage },
+      },
+      config,
+    },
+    async (request) => {
+      const { userId } = actingUser(request)
+      await shown(parts, request.query.minPosition)
+      return readModels[path].list(userId, pageOptions(request.query))
+    },
+  )
 
-  app.put(`/${path}/:userId`, {
-    schema: { ...change, operationId: `add${noun}`, summary: `Add a user to one's own ${path}`, description: effect },
-    config,
-  }, async (request) => {
-    const { userId, requester } = actingUser(request)
-    return positioned(await users.execute(userId, { type: add, userId: request.params.userId }, requester))
-  })
+  app.put(
+    `/${path}/:userId`,
+    {
+      schema: { ...change, operationId: `add${noun}`, summary: `Add a user to one's own ${path}`, description: effect },
+      config,
+    },
+    async (request) => {
+      const { userId, requester } = actingUser(request)
+      return positioned(await users.execute(userId, { type: add, userId: request.params.userId }, requester))
+    },
+  )
 
-  app.delete(`/${path}/:userId`, {
-    schema: { ...change, operationId: `remove${noun}`, summary: `Take a user from one's own ${path}` },
-    config,
-  }, async (request) => {
-    const { userId, requester } = actingUser(request)
-    return positioned(await users.execute(userId, { type: remove, userId: request.params.userId }, requester))
-  })
+  app.delete(
+    `/${path}/:userId`,
+    {
+      schema: { ...change, operationId: `remove${noun}`, summary: `Take a user from one's own ${path}` },
+      config,
+    },
+    async (request) => {
+      const { userId, requester } = actingUser(request)
+      return positioned(await users.execute(userId, { type: remove, userId: request.params.userId }, requester))
+    },
+  )
 }

@@ -48,6 +48,8 @@ export interface StreamsOptions<State, Command, Context, Event extends AnyEvent>
   now?: () => number
   /** Bound of the state cache, in entries of the states. */
   cacheWeightMax: number
+  /** Other nodes write to the same log: a refusal is told only after a look at the stream's end. */
+  isShared?: boolean
 }
 
 const COMMANDS_PER_APPEND_MAX = 128
@@ -57,6 +59,8 @@ const APPEND_BYTES = 512 * 1024
 const EVENT_OVERHEAD_BYTES = 400
 const COMMANDS_PER_MAILBOX_MAX = 10_000
 const CONFLICTS_MAX = 50
+/** What is looked up is asked for again where the window has moved past it meanwhile. */
+const LOOK_UPS_MAX = 20
 const TAIL_PAGE = 1_000
 const SNAPSHOT_EVERY_REVISIONS = 500
 const SNAPSHOTS_AT_ONCE_MAX = 2
@@ -82,15 +86,17 @@ export class Streams<State, Command, Context, Event extends AnyEvent> {
   readonly #draining = new Set<Promise<void>>()
   /** Where a stream is being loaded or written: the last revision that the feed brought and memory could not take. */
   readonly #ahead = new Map<string, number>()
+  readonly #isShared: boolean
   #snapshotsInFlight = 0
 
-  constructor({ decider, prepare, store, snapshots, logger, now = Date.now, cacheWeightMax }: StreamsOptions<State, Command, Context, Event>) {
+  constructor({ decider, prepare, store, snapshots, logger, now = Date.now, cacheWeightMax, isShared = false }: StreamsOptions<State, Command, Context, Event>) {
     this.#decider = decider
     this.#prepare = prepare
     this.#store = store
     this.#snapshots = snapshots
     this.#logger = logger
     this.#now = now
+    this.#isShared = isShared
     this.#cache = new LRUCache({ maxSize: cacheWeightMax, sizeCalculation: ({ folded }) => Math.max(1, decider.weightOf(folded.state)) })
   }
 
@@ -174,16 +180,26 @@ export class Streams<State, Command, Context, Event extends AnyEvent> {
   async #settle(id: string, batch: readonly Item<State, Command, Context>[]): Promise<void> {
     let waiting = batch
     let conflicts = 0
+    let lookUps = 0
+    // An append at the exact revision proves that a round was decided on what is true; without one, other nodes may be ahead.
+    let isProven = !this.#isShared
     while (waiting.length > 0) {
       const loaded = this.load(id)
       const folded = loaded instanceof Promise ? await loaded : loaded
       const preparing = this.#prepareAll(id, waiting, folded)
       if (preparing) {
+        if (++lookUps > LOOK_UPS_MAX) throw unavailable('What this needs is not known yet: send it again.')
         await preparing
         waiting = waiting.filter((item) => !item.failed)
         continue
       }
       const round = this.#decideAll(id, waiting, folded)
+      if (round.proposed.length === 0 && !isProven) {
+        isProven = true
+        const current = await this.#foldTail(id, folded)
+        this.#keep(id, current)
+        if (current.revision > folded.revision) continue
+      }
       if (round.proposed.length > 0) {
         const result = await this.#store.append({ stream: this.#decider.streamOf(id), expectedRevision: folded.revision, events: round.proposed })
         if (result.outcome === 'conflict') {

@@ -8,6 +8,7 @@ import {
   RecordedEvent,
   StoreUnavailable,
 } from '../../domain/event-store.js'
+import { requireWellFormed } from '../well-formed.js'
 import { AppendQueue, type PendingAppend } from './append-queue.js'
 import { BatchEncoder } from './batch-encoder.js'
 import type { Connection } from './connection.js'
@@ -187,17 +188,4 @@ export class Appender {
 /** Whether the server has said no, so that nothing was written. */
 function isRefusal(error: unknown): boolean {
   return !(error instanceof StoreUnavailable) && !(error instanceof AppendOutcomeUnknown) && !isConnectionLoss(error)
-}
-
-const uuidForm = /^[\da-f]{8}-[\da-f]{4}-[\da-f]{4}-[\da-f]{4}-[\da-f]{12}$/
-
-/** What the encoder and the append function rely on. */
-function requireWellFormed({ stream, expectedRevision, events }: Append): void {
-  if (events.length === 0) throw new TypeError('An append has at least one event')
-  for (let i = 0; i < events.length; i++) {
-    const event = events[i]!
-    if (event.stream !== stream || event.revision !== expectedRevision + 1 + i)
-      throw new TypeError(`Event ${i} is not for revision ${expectedRevision + 1 + i} of ${stream}`)
-    if (!uuidForm.test(event.id)) throw new TypeError(`Not a UUID in lower case: ${event.id}`)
-  }
 }

@@ -1,6 +1,6 @@
 import { Socket } from 'node:net'
 import pg from 'pg'
-import { backoffMs, pause } from './retry.js'
+import { backoffMs, pause } from '../retry.js'
 
 export interface ConnectionOptions {
   connectionString: string

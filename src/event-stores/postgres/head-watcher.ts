@@ -2,7 +2,7 @@ import type pg from 'pg'
 import { Connection } from './connection.js'
 import type { Logger } from './errors.js'
 import type { LogTail } from './log-tail.js'
-import { pause } from './retry.js'
+import { pause } from '../retry.js'
 import { notifyChannel, presenceLock, schemaName } from './schema.js'
 
 export interface HeadWatcherOptions {

@@ -1,5 +1,5 @@
 import type { RecordedEvent } from '../../domain/event-store.js'
-import { backoffMs, pause } from './retry.js'
+import { backoffMs, pause } from '../retry.js'
 
 export interface LogTailOptions {
   /** The last position of the log when the tail begins. */

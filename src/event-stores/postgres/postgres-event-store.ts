@@ -10,6 +10,7 @@ import {
   type RecordedEvent,
   StoreUnavailable,
 } from '../../domain/event-store.js'
+import { untilClosed } from '../until-closed.js'
 import { Appender } from './appender.js'
 import { Connection } from './connection.js'
 import { isTransient, type Logger, silentLogger } from './errors.js'
@@ -130,11 +131,15 @@ export class PostgresEventStore implements EventStore {
 
   subscribeToAll(after: Position | undefined, { prefixes = [] }: Filter, signal: AbortSignal): AsyncIterable<FeedItem> {
     const start = fromPosition(after)
-    return this.#untilClosed(signal, (either) => followAll({ tail: this.#tail, reads: this.#reads }, start, prefixes, either))
+    return untilClosed(signal, this.#closing.signal, (either) =>
+      followAll({ tail: this.#tail, reads: this.#reads }, start, prefixes, either),
+    )
   }
 
   subscribeToStream(stream: string, afterRevision: number, signal: AbortSignal): AsyncIterable<readonly RecordedEvent[]> {
-    return this.#untilClosed(signal, (either) => followStream({ tail: this.#tail, reads: this.#reads }, stream, afterRevision, either))
+    return untilClosed(signal, this.#closing.signal, (either) =>
+      followStream({ tail: this.#tail, reads: this.#reads }, stream, afterRevision, either),
+    )
   }
 
   async head(): Promise<Position> {
@@ -150,20 +155,6 @@ export class PostgresEventStore implements EventStore {
     if (this.#closing.signal.aborted) return
     this.#closing.abort()
     await Promise.all([this.#watcher.close(), this.#connection.close(), this.#pool.end()])
-  }
-
-  /** Runs a feed that ends when its reader leaves or the store closes. (AbortSignal.any would keep a trace of every feed on the store's signal.) */
-  async *#untilClosed<T>(signal: AbortSignal, follow: (either: AbortSignal) => AsyncGenerator<T, void>): AsyncGenerator<T, void> {
-    const sources = [signal, this.#closing.signal]
-    const either = new AbortController()
-    const end = (): void => either.abort()
-    if (sources.some((source) => source.aborted)) end()
-    for (const source of sources) source.addEventListener('abort', end)
-    try {
-      yield* follow(either.signal)
-    } finally {
-      for (const source of sources) source.removeEventListener('abort', end)
-    }
   }
 }
 

@@ -2,7 +2,7 @@ import { type FeedItem, NO_STREAM, type RecordedEvent } from '../../domain/event
 import type { LogTail } from './log-tail.js'
 import { toPosition } from './positions.js'
 import type { Reads } from './reads.js'
-import { persistently } from './retry.js'
+import { persistently } from '../retry.js'
 
 export interface Log {
   tail: LogTail

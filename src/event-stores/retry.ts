@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises'
-import { StoreUnavailable } from '../../domain/event-store.js'
+import { StoreUnavailable } from '../domain/event-store.js'
 
 const delayMsMin = 20
 const delayMsMax = 2000

@@ -1,0 +1,13 @@
+/** How long things take that clients notice. Tests are handed shorter times. */
+export interface Times {
+  /** `hello` must come within this. */
+  helloWithinMs: number
+  /** A ping this often; a socket that is silent for twice this is closed. */
+  heartbeatMs: number
+  /** What is not acknowledged is sent again after this. */
+  repushAfterMs: number
+  /** A reconnect within this is no going offline. */
+  presenceGraceMs: number
+}
+
+export const TIMES: Times = { helloWithinMs: 10_000, heartbeatMs: 30_000, repushAfterMs: 5_000, presenceGraceMs: 5_000 }

@@ -1,0 +1,33 @@
+/** One call over HTTP: the answer as it came. */
+export interface Answer<Body = Record<string, unknown>> {
+  status: number
+  body: Body
+  headers: Headers
+}
+
+export interface CallOptions {
+  method?: string
+  body?: unknown
+  token?: string | undefined
+  headers?: Record<string, string>
+}
+
+const TIMEOUT_MS = 30_000
+
+export async function call<Body = Record<string, unknown>>(url: string, { method = 'GET', body, token, headers = {} }: CallOptions = {}): Promise<Answer<Body>> {
+  const answer = await fetch(url, {
+    method,
+    headers: { ...(token === undefined ? {} : { authorization: `Bearer ${token}` }), ...(body === undefined ? {} : { 'content-type': 'application/json' }), ...headers },
+    signal: AbortSignal.timeout(TIMEOUT_MS),
+    ...(body === undefined ? {} : { body: JSON.stringify(body) }),
+  })
+  const text = await answer.text()
+  return { status: answer.status, headers: answer.headers, body: (text.startsWith('{') ? JSON.parse(text) : { text }) as Body }
+}
+
+/** The answer's body, which must be a success. */
+export async function succeed<Body = Record<string, unknown>>(asked: Promise<Answer<Body>>): Promise<Body> {
+  const { status, body } = await asked
+  if (status >= 300) throw new Error(`expected a success; came ${status} ${JSON.stringify(body)}`)
+  return body
+}
