@@ -74,9 +74,11 @@ export async function startApp(options: AppOptions): Promise<App> {
 }
 
 async function serve({ config, secrets, logger, times }: AppOptions, store: EventStore, readModels: ReadModels, stopping: (() => Promise<void>)[]): Promise<string> {
-  const users = new Users({ store, snapshots: readModels.snapshots, logger, cacheWeightMax: USERS_WEIGHT_MAX })
+  // A database of its own, which DATA_DIR locks, is the only one that no other node can reach.
+  const isShared = config.databaseUrl !== undefined || config.eventStoreUrl !== undefined
+  const users = new Users({ store, snapshots: readModels.snapshots, logger, cacheWeightMax: USERS_WEIGHT_MAX, isShared })
   const conversations = new Conversations({
-    store, snapshots: readModels.snapshots, history: readModels.history, users, logger, membersMax: config.groupMembersMax, cacheWeightMax: STATES_WEIGHT_MAX,
+    store, snapshots: readModels.snapshots, history: readModels.history, users, logger, membersMax: config.groupMembersMax, cacheWeightMax: STATES_WEIGHT_MAX, isShared,
   })
   stopping.push(async () => {
     await conversations.close()
@@ -88,7 +90,7 @@ async function serve({ config, secrets, logger, times }: AppOptions, store: Even
   const { fanoutOnWriteMembersMax, framesPerSecond, allowedOrigins } = config
   const live = config.roles.has('gateway') ? await startGateway({ ...parts, fanoutOnWriteMembersMax, framesPerSecond, allowedOrigins, times }) : await startFollower(parts)
   const api = await createApi({
-    ...parts, config, secrets, presence: live.presence, metrics: metricsOf(live, readModels), health: { findFault: () => findFault(store, readModels) },
+    ...parts, config, secrets, presence: live.presence, feed: live.feed, metrics: metricsOf(live, readModels), health: { findFault: () => findFault(store, readModels) },
     answersCalls: config.roles.has('api'), webSocketDocument: createAsyncApiDocument(),
   })
   stopping.push(() => api.close(), () => live.stop())
@@ -123,7 +125,8 @@ async function shareWithOtherNodes({ redisUrl }: Config, logger: Logger, graceMs
 interface Live {
   gateway: Gateway | undefined
   presence: LivePresence
-  position(): Position
+  /** The feed that keeps the states current. */
+  feed: { readonly position: Position; reached(position: Position): Promise<void> }
   stop(): Promise<void>
 }
 
@@ -131,7 +134,7 @@ async function startGateway(options: GatewayOptions): Promise<Live> {
   const gateway = new Gateway(options)
   gateway.hub.onEvents = (events) => followStates(events, options.conversations, options.users)
   await gateway.start()
-  return { gateway, presence: gateway.presence, position: () => gateway.hub.position, stop: () => gateway.stop() }
+  return { gateway, presence: gateway.presence, feed: gateway.hub, stop: () => gateway.stop() }
 }
 
 /** Of a node without sockets: its states follow the log too, and it can be asked who is online. */
@@ -139,7 +142,7 @@ async function startFollower({ online, users, readModels, ...options }: StateFol
   const follower = new StateFollower({ users, ...options })
   const presence = new LivePresence({ online, users, readModels, connectionsOf: undefined, onError: (err) => options.logger.warn({ err }, 'who is online is not known') })
   await follower.start()
-  return { gateway: undefined, presence, position: () => follower.position, stop: () => follower.stop() }
+  return { gateway: undefined, presence, feed: follower, stop: () => follower.stop() }
 }
 
 async function findFault(store: EventStore, readModels: ReadModels): Promise<string | undefined> {
@@ -148,7 +151,7 @@ async function findFault(store: EventStore, readModels: ReadModels): Promise<str
   return status?.state === 'failing' ? 'The read models can not be kept current.' : undefined
 }
 
-function metricsOf({ gateway, position }: Live, readModels: ReadModels): Registry {
+function metricsOf({ gateway, feed }: Live, readModels: ReadModels): Registry {
   const registry = new Registry()
   collectDefaultMetrics({ register: registry })
   new Gauge({
@@ -164,7 +167,7 @@ function metricsOf({ gateway, position }: Live, readModels: ReadModels): Registr
     help: 'How far the read models are behind the live feed, in positions of the log',
     registers: [registry],
     collect() {
-      this.set(Math.max(0, Number.parseInt(position(), 10) - Number.parseInt(readModels.position, 10)) || 0)
+      this.set(Math.max(0, Number.parseInt(feed.position, 10) - Number.parseInt(readModels.position, 10)) || 0)
     },
   })
   return registry

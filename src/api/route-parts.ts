@@ -9,8 +9,8 @@ import type {
   RawServerDefault,
 } from 'fastify'
 import type { Conversations, OpenConversation, Reader } from '../domain/conversations.js'
-import { type RefusalCode, invalidField } from '../domain/errors.js'
-import type { EventStore } from '../domain/event-store.js'
+import { Refusal, type RefusalCode, invalidField } from '../domain/errors.js'
+import type { EventStore, Position } from '../domain/event-store.js'
 import type { Presence } from '../domain/presence.js'
 import type { Users } from '../domain/users.js'
 import type { ReadModels } from '../projections/read-models.js'
@@ -40,6 +40,8 @@ export interface RouteParts {
   readModels: ReadModels
   presence: Presence
   store: Pick<EventStore, 'isPosition' | 'readStream'>
+  /** The live feed that keeps the folded states of this node current. Default: this node writes alone. */
+  feed?: { reached(position: Position): Promise<void> } | undefined
   jwtSecret: string
 }
 
@@ -50,11 +52,17 @@ export interface PageParameters {
 
 export const pageOptions = ({ cursor, limit = PAGE_DEFAULT }: PageParameters) => ({ cursor, limit })
 
-/** Waits until the read models show what was written at `minPosition`. @throws {Refusal} unavailable */
+/** Waits until tables and states show what was written at `minPosition`, on whichever node. @throws {Refusal} unavailable */
 export function shown(parts: RouteParts, minPosition: string | undefined): Promise<void> | undefined {
   if (minPosition === undefined) return undefined
   requirePosition(parts, minPosition)
-  return parts.readModels.waitFor(minPosition)
+  return arrived(parts, minPosition)
+}
+
+async function arrived({ readModels, feed }: RouteParts, minPosition: Position): Promise<void> {
+  // First the tables: they give up on a position that no log has reached, and past them the feed is sure to get there.
+  await readModels.waitFor(minPosition)
+  await feed?.reached(minPosition)
 }
 
 /** A conversation by its log, whose end is known here: only what was written elsewhere has to be waited for. @throws {Refusal} */
@@ -64,11 +72,17 @@ export async function openShown(
   who: Reader,
   minPosition: string | undefined,
 ): Promise<OpenConversation> {
-  if (minPosition !== undefined) requirePosition(parts, minPosition)
-  const opened = await parts.conversations.open(conversationId, who)
-  if (minPosition === undefined || opened.position >= minPosition) return opened
-  await parts.readModels.waitFor(minPosition)
+  if (minPosition === undefined) return parts.conversations.open(conversationId, who)
+  requirePosition(parts, minPosition)
+  // Where the write was another node's, a refusal may be of the past as well.
+  const opened = await parts.conversations.open(conversationId, who).catch(unlessNotFound)
+  if (opened && opened.position >= minPosition) return opened
+  await arrived(parts, minPosition)
   return parts.conversations.open(conversationId, who)
+}
+
+function unlessNotFound(error: unknown): undefined {
+  if (!(error instanceof Refusal && error.code === 'not_found')) throw error
 }
 
 function requirePosition({ store }: RouteParts, minPosition: string): void {

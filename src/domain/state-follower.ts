@@ -27,6 +27,7 @@ export class StateFollower {
   readonly #stopping = new AbortController()
   #position: Position = ''
   #following: Promise<void> = Promise.resolve()
+  #waiters: { position: Position; resolve: () => void }[] = []
 
   constructor(options: StateFollowerOptions) {
     this.#options = options
@@ -34,6 +35,12 @@ export class StateFollower {
 
   get position(): Position {
     return this.#position
+  }
+
+  /** Resolves when the feed has reached a position. */
+  reached(position: Position): Promise<void> {
+    if (this.#position >= position) return Promise.resolve()
+    return new Promise((resolve) => this.#waiters.push({ position, resolve }))
   }
 
   /** From the present end on: nothing is in memory yet that could be older. @throws {StoreUnavailable} */
@@ -54,12 +61,18 @@ export class StateFollower {
       try {
         for await (const item of store.subscribeToAll(this.#position, filter, signal)) {
           if (item.kind === 'events') followStates(item.events, conversations, users)
-          this.#position = item.kind === 'events' ? (item.events.at(-1)?.position ?? this.#position) : item.position
+          this.#moveTo(item.kind === 'events' ? (item.events.at(-1)?.position ?? this.#position) : item.position)
         }
       } catch (error) {
         logger.error({ err: error }, 'the live feed broke; it goes on from its last position')
         await delay(200 + Math.random() * 300, undefined, { signal }).catch(() => {})
       }
     }
+  }
+
+  #moveTo(position: Position): void {
+    this.#position = position
+    for (const { position: awaited, resolve } of this.#waiters) if (awaited <= position) resolve()
+    this.#waiters = this.#waiters.filter((waiter) => waiter.position > position)
   }
 }

@@ -3,7 +3,7 @@ import type { WebSocket } from 'ws'
 import { Refusal, type RefusalCode } from '../domain/errors.js'
 import { type Position, StoreUnavailable } from '../domain/event-store.js'
 import type { Logger } from '../domain/logger.js'
-import { type ClientFrame, NotAFrame, WrongFrame, closeCodes, errorFrame, headFrame, jsonFrame, parseFrame } from './frames.js'
+import { type ClientFrame, NotAFrame, WrongFrame, closeCodes, errorFrame, eventsFrame, headFrame, jsonFrame, parseFrame } from './frames.js'
 import type { Outbox } from './outbox.js'
 import { FrameRate } from './frame-rate.js'
 import type { Attached, Delivery } from './delivery.js'
@@ -54,6 +54,7 @@ export class Connection {
   #early: Buffer[] | undefined
   #held: Delivery[] | undefined
   #heldBytes = 0
+  #resumed: Map<string, number> | undefined
   #heldHeads: Map<string, { seq: number; resume: Position }> | undefined
 
   constructor(ws: WebSocket, socket: Duplex, options: { sessionId: string; outbox: Outbox; handle: Handle; logger: Logger; framesPerSecond: number | undefined }) {
@@ -97,8 +98,30 @@ export class Connection {
 
   /** Facts from the live feed; held back while older ones are still being sent. */
   deliver(delivery: Delivery): void {
-    if (this.#held) return this.#hold(delivery)
-    this.#sendFacts(delivery)
+    if (this.#held) this.#hold(delivery)
+    else this.#sendNews(delivery)
+  }
+
+  #sendNews(delivery: Delivery): void {
+    const news = this.#resumed ? this.#withoutResumed(delivery) : delivery
+    if (news) this.#sendFacts(news)
+  }
+
+  /** What waited to be merged when this device attached comes to it by the resume: the merged frame is cut for it. */
+  skipResumed(upTo: ReadonlyMap<string, number>): void {
+    if (upTo.size > 0) this.#resumed = new Map(upTo)
+  }
+
+  #withoutResumed(delivery: Delivery): Delivery | undefined {
+    const { conversationId, firstSeq, lastSeq, events, resume } = delivery
+    const upTo = this.#resumed?.get(conversationId)
+    if (upTo === undefined) return delivery
+    if (lastSeq <= upTo) return undefined
+    this.#resumed?.delete(conversationId)
+    if (this.#resumed?.size === 0) this.#resumed = undefined
+    if (firstSeq === undefined || firstSeq > upTo) return delivery
+    const rest = events.slice(upTo + 1 - firstSeq)
+    return { frame: eventsFrame(rest, resume), conversationId, firstSeq: upTo + 1, lastSeq, events: rest, resume }
   }
 
   #sendFacts(delivery: Delivery): void {
@@ -144,7 +167,7 @@ export class Connection {
     const [held, heads] = [this.#held ?? [], this.#heldHeads]
     this.#held = undefined
     this.#heldHeads = undefined
-    for (const delivery of held) this.#sendFacts(delivery)
+    for (const delivery of held) this.#sendNews(delivery)
     // All heads together stand for what follows the held facts: none but the last of them may move the place to resume from.
     const last = [...(heads?.values() ?? [])].at(-1)
     const furthest = [...(heads?.values() ?? [])].reduce((max, { resume }) => (resume > max ? resume : max), this.resume)

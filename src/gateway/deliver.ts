@@ -85,7 +85,7 @@ export class Delivering {
 
   /** Where a device's live feed begins that comes now. */
   attachAt(position: Position): Attached {
-    const merging = new Map([...this.#merging].map(({ conversationId, merge }) => [conversationId, merge?.firstSeq ?? Infinity]))
+    const merging = new Map([...this.#merging].map(({ conversationId, merge }) => [conversationId, merge?.lastSeq ?? -1]))
     return { position, resume: this.#resumeOf(position), merging }
   }
 

@@ -12,7 +12,7 @@ export interface Delivery {
   resume: Position
 }
 
-/** A place in the feed, and by conversation the first seq that was waiting to be merged there. */
+/** A place in the feed, and by conversation the last seq that was waiting to be merged there. */
 export interface Attached {
   position: Position
   /** Not beyond what waits to be merged: from here on the feed has brought nothing to this device yet. */

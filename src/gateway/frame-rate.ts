@@ -10,8 +10,9 @@ export class FrameRate {
   readonly #now: () => number
   #tokens: number
   #filledAt: number
+  /** When the last refused ones came, in turn; made when there is a first. */
+  #refusedAt: Float64Array | undefined
   #refused = 0
-  #refusedSince = 0
 
   constructor(framesPerSecond: number, now: () => number = () => performance.now()) {
     this.#perMs = framesPerSecond / 1_000
@@ -34,11 +35,10 @@ export class FrameRate {
   }
 
   #refuse(now: number): 'limited' | 'close' {
-    if (now - this.#refusedSince > REFUSED_WINDOW_MS) {
-      this.#refusedSince = now
-      this.#refused = 0
-    }
-    this.#refused += 1
-    return this.#refused > REFUSED_MAX ? 'close' : 'limited'
+    this.#refusedAt ??= new Float64Array(REFUSED_MAX).fill(-Infinity)
+    const place = this.#refused++ % REFUSED_MAX
+    const isTooMuch = now - this.#refusedAt[place]! <= REFUSED_WINDOW_MS
+    this.#refusedAt[place] = now
+    return isTooMuch ? 'close' : 'limited'
   }
 }

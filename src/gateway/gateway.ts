@@ -341,6 +341,7 @@ export class Gateway {
     // From `enter` on a revocation closes this socket; one before that is seen here.
     if (await this.#options.authenticator.isRevoked(connection.userId, connection.deviceId, connection.issuedAt)) return this.#refuseRevoked(connection, ref)
     if (!connection.isOpen) return this.hub.leave(connection)
+    if (missed) connection.skipResumed(connection.attached.merging)
     if (acks) connection.unacked = new UnackedEvents(this.#times.repushAfterMs)
     this.presence.connected(connection)
     this.#makeRoom(connection)

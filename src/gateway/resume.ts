@@ -82,7 +82,7 @@ export class Resume {
   async send(connection: Connection, user: LocalUser, missed: Missed, position: Position, attached: Attached): Promise<void> {
     for (const [index, tail] of missed.tails.entries()) {
       // Until all has been sent, a device that breaks off must begin again from where it was.
-      await this.#sendTail(connection, tail, position, index === missed.tails.length - 1 ? attached.resume : position)
+      await this.#sendTail(connection, tail, position, index === missed.tails.length - 1 ? attached.position : position)
       if (!connection.isOpen) return
     }
     await this.#sendReceipts(connection, user, position)
@@ -101,8 +101,7 @@ export class Resume {
       if (missed.length < page.length || page.length < limit) break
       if (events.length > countMax + PAGE_EVENTS) return undefined
     }
-    const mergingFrom = attached.merging.get(conversationId) ?? Infinity
-    events = events.filter((event) => event.position <= attached.position && event.revision < mergingFrom)
+    events = events.filter((event) => event.position <= attached.position)
     if (events.length > countMax) return undefined
     return { conversationId, from: events[0]?.revision ?? 0, count: events.length, events: events.length > PAGE_EVENTS ? undefined : events }
   }

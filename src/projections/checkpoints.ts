@@ -55,9 +55,8 @@ async function createAll(trx: Database, projections: readonly Projection[]): Pro
 /** A projection that is new, or whose tables somebody dropped, is built beside the others. */
 async function adopt(trx: Database, { name, tables }: Projection, checkpoint: Checkpoint | undefined): Promise<void> {
   const { rows } = await sql<{ present: number }>`
-    SELECT count(to_regclass(name)) AS present FROM unnest(${texts(tables, (table) => `${READ_SCHEMA}.${table}`)}::text[]) AS t(name)`.execute(
-    trx,
-  )
+    SELECT count(to_regclass(name)) AS present
+    FROM unnest(${texts(tables, (table) => `${READ_SCHEMA}.${table}`)}::text[]) AS t(name)`.execute(trx)
   if (checkpoint !== undefined && rows[0]?.present === tables.length) return
   await sql`
     INSERT INTO ${checkpointsTable} VALUES (${name}, ${TO_BE_REBUILT}, '', '')

@@ -234,7 +234,8 @@ async function insertConversations(db: Database, created: Changes): Promise<void
       ${texts(created, ([, c]) => c.joinPolicy ?? c.created!.data.joinPolicy)}::text[],
       ${booleans(created, ([, c]) => c.frozen ?? false)}::boolean[],
       ${texts(created, ([, c]) => c.custom ?? JSON.stringify(c.created!.data.custom ?? {}))}::text[],
-      ${bigints(created, ([, c]) => c.created!.metadata.at)}::bigint[], ${texts(created, ([, c]) => c.created!.metadata.actor.userId ?? '')}::text[],
+      ${bigints(created, ([, c]) => c.created!.metadata.at)}::bigint[],
+        ${texts(created, ([, c]) => c.created!.metadata.actor.userId ?? '')}::text[],
       ${texts(created, directUser(0))}::text[], ${texts(created, directUser(1))}::text[],
       ${integers(created, ([, c]) => c.membersAdded)}::integer[], ${integers(created, ([, c]) => c.head)}::integer[],
       ${integers(created, ([, c]) => c.lastOrdinal ?? 0)}::integer[], ${texts(created, ([, c]) => c.lastPosition)}::text[],
@@ -253,10 +254,13 @@ async function updateConversations(db: Database, updated: Changes): Promise<void
       last_message_seq = coalesce(u.message_seq, c.last_message_seq), last_message_at = coalesce(u.message_at, c.last_message_at),
       last_message_sender = coalesce(u.message_sender, c.last_message_sender),
       last_message_position = coalesce(u.message_position, c.last_message_position),
-      last_message_preview = CASE WHEN u.said_seq = coalesce(u.message_seq, c.last_message_seq) THEN u.preview ELSE c.last_message_preview END
+      last_message_preview =
+        CASE WHEN u.said_seq = coalesce(u.message_seq, c.last_message_seq) THEN u.preview ELSE c.last_message_preview END
     FROM unnest(
-      ${texts(updated, ([id]) => id)}::text[], ${booleans(updated, ([, c]) => c.name !== undefined)}::boolean[], ${texts(updated, ([, c]) => c.name)}::text[],
-      ${texts(updated, ([, c]) => c.joinPolicy)}::text[], ${booleans(updated, ([, c]) => c.frozen)}::boolean[], ${texts(updated, ([, c]) => c.custom)}::text[],
+      ${texts(updated, ([id]) => id)}::text[], ${booleans(updated, ([, c]) => c.name !== undefined)}::boolean[],
+        ${texts(updated, ([, c]) => c.name)}::text[],
+      ${texts(updated, ([, c]) => c.joinPolicy)}::text[], ${booleans(updated, ([, c]) => c.frozen)}::boolean[],
+        ${texts(updated, ([, c]) => c.custom)}::text[],
       ${integers(updated, ([, c]) => c.membersAdded)}::integer[], ${integers(updated, ([, c]) => c.head)}::integer[],
       ${texts(updated, ([, c]) => c.lastPosition)}::text[], ${integers(updated, ([, c]) => c.lastOrdinal)}::integer[],
       ${integers(updated, ([, c]) => c.lastMessage?.seq)}::integer[], ${bigints(updated, ([, c]) => c.lastMessage?.at)}::bigint[],
@@ -278,7 +282,8 @@ async function writeMembers(db: Database, entries: ReturnType<PairMap<MemberChan
   if (changed.length > 0) {
     await sql`
       UPDATE members m SET role = u.role
-      FROM unnest(${texts(changed, (e) => e.first)}::text[], ${texts(changed, (e) => e.second)}::text[], ${texts(changed, (e) => e.value.role)}::text[])
+      FROM unnest(${texts(changed, (e) => e.first)}::text[], ${texts(changed, (e) => e.second)}::text[],
+        ${texts(changed, (e) => e.value.role)}::text[])
         AS u(conversation_id, user_id, role)
       WHERE m.conversation_id = u.conversation_id AND m.user_id = u.user_id`.execute(db)
   }
@@ -290,7 +295,8 @@ async function insertMembers(db: Database, joined: readonly MemberEntry<'joined'
     INSERT INTO members
     SELECT u.conversation_id, u.user_id, u.role, u.rank, u.seq, u.at, coalesce(u.ordinal, c.last_ordinal, 0), u.position
     FROM unnest(
-      ${conversations}::text[], ${users}::text[], ${texts(joined, (e) => e.value.role)}::text[], ${integers(joined, (e) => e.value.rank)}::integer[],
+      ${conversations}::text[], ${users}::text[], ${texts(joined, (e) => e.value.role)}::text[],
+        ${integers(joined, (e) => e.value.rank)}::integer[],
       ${integers(joined, (e) => e.value.seq)}::integer[], ${bigints(joined, (e) => e.value.at)}::bigint[],
       ${integers(joined, (e) => e.value.ordinal)}::integer[], ${texts(joined, (e) => e.value.position)}::text[]
     ) AS u(conversation_id, user_id, role, rank, seq, at, ordinal, position)
@@ -310,7 +316,8 @@ async function deleteMembers(db: Database, left: readonly MemberEntry<'left'>[])
     WHERE m.conversation_id = u.conversation_id AND m.user_id = u.user_id`.execute(db)
   await sql`
     INSERT INTO departures
-    SELECT * FROM unnest(${conversations}::text[], ${users}::text[], ${integers(left, (e) => e.value.seq)}::integer[], ${texts(left, (e) => e.value.position)}::text[])
+    SELECT * FROM unnest(${conversations}::text[], ${users}::text[], ${integers(left, (e) => e.value.seq)}::integer[],
+      ${texts(left, (e) => e.value.position)}::text[])
     ON CONFLICT (conversation_id, user_id) DO UPDATE SET seq = excluded.seq, position = excluded.position`.execute(db)
 }
 

@@ -29,6 +29,9 @@ export interface HistoryTables {
 
 const PARTITIONS = Array.from({ length: 8 }, (_, i) => `messages_${i}`)
 
+const partition = (name: string, i: number) =>
+  `CREATE TABLE ${name} PARTITION OF messages FOR VALUES WITH (MODULUS ${PARTITIONS.length}, REMAINDER ${i});`
+
 export const historyProjection: Projection = {
   name: 'history',
   version: 1,
@@ -42,7 +45,7 @@ export const historyProjection: Projection = {
       pinned boolean NOT NULL DEFAULT false,
       PRIMARY KEY (conversation_id, seq)
     ) PARTITION BY HASH (conversation_id);
-    ${PARTITIONS.map((name, i) => `CREATE TABLE ${name} PARTITION OF messages FOR VALUES WITH (MODULUS ${PARTITIONS.length}, REMAINDER ${i});`).join('\n    ')}
+    ${PARTITIONS.map(partition).join('\n    ')}
     CREATE TABLE reactions (
       conversation_id text COLLATE "C", seq integer, emoji text COLLATE "C", user_id text COLLATE "C", position text COLLATE "C" NOT NULL,
       PRIMARY KEY (conversation_id, seq, emoji, user_id)
@@ -201,7 +204,8 @@ async function insertMessages(db: Database, sent: readonly NewMessage[]): Promis
 const isPlain = ({ replyToSeq, mentions, change }: NewMessage) => change === undefined && replyToSeq === undefined && mentions === undefined
 
 const commonColumns = (sent: readonly NewMessage[]) => sql`
-  ${texts(sent, (m) => m.conversationId)}::text[], ${integers(sent, (m) => m.seq)}::integer[], ${integers(sent, (m) => m.ordinal)}::integer[],
+  ${texts(sent, (m) => m.conversationId)}::text[], ${integers(sent, (m) => m.seq)}::integer[],
+    ${integers(sent, (m) => m.ordinal)}::integer[],
   ${texts(sent, (m) => m.senderId)}::text[], ${texts(sent, (m) => m.clientMessageId)}::text[],
   ${texts(sent, contentNow)}::text[], ${bigints(sent, (m) => m.sentAt)}::bigint[]`
 
@@ -237,7 +241,8 @@ async function writeReactions(db: Database, reactions: readonly ReactionChange[]
   const added = reactions.filter(({ position }) => position !== null)
   const removed = reactions.filter(({ position }) => position === null)
   const keys = (rows: readonly ReactionChange[]) => sql`
-    ${texts(rows, (r) => r.conversationId)}::text[], ${integers(rows, (r) => r.seq)}::integer[], ${texts(rows, (r) => r.emoji)}::text[], ${texts(rows, (r) => r.userId)}::text[]`
+    ${texts(rows, (r) => r.conversationId)}::text[], ${integers(rows, (r) => r.seq)}::integer[],
+    ${texts(rows, (r) => r.emoji)}::text[], ${texts(rows, (r) => r.userId)}::text[]`
   if (removed.length > 0) {
     await sql`
       DELETE FROM reactions r USING unnest(${keys(removed)}) AS u(conversation_id, seq, emoji, user_id)

@@ -45,7 +45,8 @@ export const inboxProjection = (fanoutOnWriteMax: number): Projection => ({
       PRIMARY KEY (conversation_id, user_id)
     ) WITH (fillfactor = 70);
     CREATE TABLE inbox_conversations (
-      conversation_id text COLLATE "C" PRIMARY KEY, member_count integer NOT NULL, last_message_position text COLLATE "C", fanned_out boolean NOT NULL
+      conversation_id text COLLATE "C" PRIMARY KEY, member_count integer NOT NULL, last_message_position text COLLATE "C",
+        fanned_out boolean NOT NULL
     ) WITH (fillfactor = 50);`,
   indexes: `
     CREATE INDEX inbox_by_activity ON inbox (user_id, pinned, activity_position) WHERE activity_position IS NOT NULL;
@@ -144,7 +145,8 @@ async function writeConversations(db: Database, changes: readonly [string, Conve
     INSERT INTO inbox_conversations AS c (conversation_id, member_count, last_message_position, fanned_out)
     SELECT u.conversation_id, u.members_added, u.position, u.members_added <= ${max}::integer
     FROM unnest(
-      ${texts(changes, ([id]) => id)}::text[], ${integers(changes, ([, c]) => c.membersAdded)}::integer[], ${texts(changes, ([, c]) => c.lastMessagePosition)}::text[]
+      ${texts(changes, ([id]) => id)}::text[], ${integers(changes, ([, c]) => c.membersAdded)}::integer[],
+        ${texts(changes, ([, c]) => c.lastMessagePosition)}::text[]
     ) AS u(conversation_id, members_added, position)
     ON CONFLICT (conversation_id) DO UPDATE SET
       member_count = c.member_count + excluded.member_count,
@@ -166,7 +168,8 @@ async function writeLines(db: Database, lines: readonly Line[], max: number): Pr
         ${texts(lines, (l) => l.first)}::text[], ${texts(lines, (l) => l.second)}::text[],
         ${booleans(lines, (l) => l.value.joinedPosition !== undefined)}::boolean[], ${texts(lines, (l) => l.value.joinedPosition)}::text[],
         ${booleans(lines, (l) => l.value.pinned)}::boolean[], ${booleans(lines, (l) => l.value.muted)}::boolean[],
-        ${booleans(lines, (l) => l.value.hiddenOrdinal !== undefined)}::boolean[], ${integers(lines, (l) => l.value.hiddenOrdinal)}::integer[]
+        ${booleans(lines, (l) => l.value.hiddenOrdinal !== undefined)}::boolean[],
+          ${integers(lines, (l) => l.value.hiddenOrdinal)}::integer[]
       ) AS u(conversation_id, user_id, moved, joined_position, pinned, muted, hidden_set, hidden_ordinal)
       LEFT JOIN inbox i ON i.conversation_id = u.conversation_id AND i.user_id = u.user_id
       LEFT JOIN inbox_conversations c ON c.conversation_id = u.conversation_id
@@ -196,7 +199,8 @@ async function noteFannedOut(db: Database, conversationIds: readonly string[], m
 /** A row says something only of a member, or of one who left and has marks. */
 async function dropUnmarked(db: Database, lines: readonly Line[]): Promise<void> {
   await sql`
-    DELETE FROM inbox i USING unnest(${texts(lines, (l) => l.first)}::text[], ${texts(lines, (l) => l.second)}::text[]) AS u(conversation_id, user_id)
+    DELETE FROM inbox i USING unnest(${texts(lines, (l) => l.first)}::text[],
+      ${texts(lines, (l) => l.second)}::text[]) AS u(conversation_id, user_id)
     WHERE i.conversation_id = u.conversation_id AND i.user_id = u.user_id
       AND NOT i.is_member AND NOT i.pinned AND NOT i.muted AND i.hidden_ordinal IS NULL`.execute(db)
 }

@@ -53,7 +53,8 @@ export async function membershipsOfUser(db: Database, userId: string): Promise<M
       JOIN conversations c ON c.id = m.conversation_id
       JOIN unread_counts r ON r.conversation_id = m.conversation_id AND r.user_id = m.user_id
       LEFT JOIN inbox i ON i.conversation_id = m.conversation_id AND i.user_id = m.user_id
-      LEFT JOIN (SELECT conversation_id, array_agg(ordinal ORDER BY ordinal) AS ordinals FROM mentions WHERE user_id = ${userId} GROUP BY conversation_id) n
+      LEFT JOIN (SELECT conversation_id, array_agg(ordinal ORDER BY ordinal) AS ordinals FROM mentions WHERE user_id = ${userId}
+        GROUP BY conversation_id) n
         ON n.conversation_id = m.conversation_id
       WHERE m.user_id = ${userId}
     ) membership ON true

@@ -187,9 +187,8 @@ class Rebuild {
   async #replaceTables(trx: Database, lockTimeoutMs: number): Promise<void> {
     const tables = this.#buildings.flatMap(({ projection }) => projection.tables)
     const { rows } = await sql<{ name: string }>`
-      SELECT name FROM unnest(${texts(tables, (table) => `${READ_SCHEMA}.${table}`)}::text[]) AS t(name) WHERE to_regclass(name) IS NOT NULL`.execute(
-      trx,
-    )
+      SELECT name FROM unnest(${texts(tables, (table) => `${READ_SCHEMA}.${table}`)}::text[]) AS t(name)
+        WHERE to_regclass(name) IS NOT NULL`.execute(trx)
     const old = rows.map(({ name }) => name).join(', ')
     // Shorter than Postgres' look for deadlocks: where readers and this wait for each other, this gives way.
     await sql.raw(`SET LOCAL lock_timeout = ${lockTimeoutMs}`).execute(trx)
@@ -203,9 +202,8 @@ class Rebuild {
     } of this.#buildings) {
       await sql`
         INSERT INTO ${checkpointsTable} VALUES (${name}, ${version}, ${settings}, ${this.#position})
-        ON CONFLICT (projection) DO UPDATE SET version = excluded.version, settings = excluded.settings, position = excluded.position`.execute(
-        trx,
-      )
+        ON CONFLICT (projection) DO UPDATE SET
+          version = excluded.version, settings = excluded.settings, position = excluded.position`.execute(trx)
     }
   }
 

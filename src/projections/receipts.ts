@@ -27,7 +27,8 @@ export const receiptsProjection: Projection = {
   tables: ['receipts'],
   ddl: `
     CREATE TABLE receipts (
-      conversation_id text COLLATE "C", user_id text COLLATE "C", read_seq integer, read_at bigint, delivered_seq integer, delivered_at bigint,
+      conversation_id text COLLATE "C", user_id text COLLATE "C", read_seq integer, read_at bigint, delivered_seq integer,
+        delivered_at bigint,
       position text COLLATE "C",
       PRIMARY KEY (conversation_id, user_id)
     ) WITH (fillfactor = 70);`,
@@ -101,7 +102,8 @@ class ReceiptsFold implements Fold {
 
 async function dropCursors(db: Database, entries: readonly Entry[]): Promise<void> {
   await sql`
-    DELETE FROM receipts r USING unnest(${texts(entries, (e) => e.first)}::text[], ${texts(entries, (e) => e.second)}::text[]) AS u(conversation_id, user_id)
+    DELETE FROM receipts r USING unnest(${texts(entries, (e) => e.first)}::text[],
+      ${texts(entries, (e) => e.second)}::text[]) AS u(conversation_id, user_id)
     WHERE r.conversation_id = u.conversation_id AND r.user_id = u.user_id`.execute(db)
 }
 

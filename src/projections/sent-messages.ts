@@ -22,7 +22,8 @@ export async function findSentMessages(db: Database, keys: readonly SentMessageK
   // The head and the message come from one snapshot: "not there" holds up to the head.
   const { rows } = await sql<{ head: number | null; seq: number | null }>`
     SELECT c.head, m.seq
-    FROM unnest(${texts(keys, (k) => k.conversationId)}::text[], ${texts(keys, (k) => k.senderId)}::text[], ${texts(keys, (k) => k.clientMessageId)}::text[])
+    FROM unnest(${texts(keys, (k) => k.conversationId)}::text[], ${texts(keys, (k) => k.senderId)}::text[],
+      ${texts(keys, (k) => k.clientMessageId)}::text[])
       WITH ORDINALITY AS k(conversation_id, sender_id, client_message_id, i)
     LEFT JOIN conversations c ON c.id = k.conversation_id
     LEFT JOIN LATERAL (
@@ -53,7 +54,8 @@ export async function findMessageFacts(
   const { rows } = await sql<FactsRow>`
     SELECT c.head, m.sender_id, m.content, m.recalled_at IS NOT NULL AS recalled, m.pinned,
       (SELECT json_object_agg(emoji, count) FROM (
-         SELECT emoji, count(*) FROM reactions WHERE conversation_id = ${conversationId} AND seq = ${seq}::bigint GROUP BY emoji) given) AS reactions,
+         SELECT emoji, count(*) FROM reactions WHERE conversation_id = ${conversationId} AND seq = ${seq}::bigint
+           GROUP BY emoji) given) AS reactions,
       EXISTS (SELECT FROM reactions WHERE conversation_id = ${conversationId} AND seq = ${seq}::bigint
         AND emoji = ${reaction?.emoji ?? ''} AND user_id = ${reaction?.userId ?? ''}) AS reacted
     FROM conversations c LEFT JOIN messages m ON m.conversation_id = ${conversationId} AND m.seq = ${seq}::bigint
@@ -81,7 +83,8 @@ export async function findRecalled(
 ): Promise<{ asOf: number; recalled: ReadonlySet<number> }> {
   const { rows } = await sql<{ head: number; seq: number | null }>`
     SELECT c.head, m.seq FROM conversations c
-    LEFT JOIN messages m ON m.conversation_id = ${conversationId} AND m.seq = ANY(${bigints(seqs, (seq) => seq)}::bigint[]) AND m.recalled_at IS NOT NULL
+    LEFT JOIN messages m ON m.conversation_id = ${conversationId} AND m.seq = ANY(${bigints(seqs, (seq) => seq)}::bigint[])
+      AND m.recalled_at IS NOT NULL
     WHERE c.id = ${conversationId}`.execute(db)
   const recalled = new Set(rows.flatMap(({ seq }) => (seq === null ? [] : [seq])))
   return { asOf: rows[0]?.head ?? -1, recalled }

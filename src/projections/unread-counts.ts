@@ -28,7 +28,9 @@ export const unreadCountsProjection: Projection = {
       user_id text COLLATE "C", conversation_id text COLLATE "C", ordinal integer,
       PRIMARY KEY (user_id, conversation_id, ordinal)
     );
-    CREATE TABLE unread_conversations (conversation_id text COLLATE "C" PRIMARY KEY, last_ordinal integer NOT NULL) WITH (fillfactor = 50);`,
+    CREATE TABLE unread_conversations (
+      conversation_id text COLLATE "C" PRIMARY KEY, last_ordinal integer NOT NULL
+    ) WITH (fillfactor = 50);`,
   indexes: 'CREATE INDEX unread_counts_of_user ON unread_counts (user_id);',
   begin: () => new UnreadCountsFold(),
 }
@@ -132,7 +134,8 @@ async function insertCursors(db: Database, entries: readonly Entry[]): Promise<v
     INSERT INTO unread_counts (conversation_id, user_id, read_seq, read_ordinal)
     SELECT u.conversation_id, u.user_id, u.read_seq, greatest(u.read_ordinal, coalesce(u.joined_ordinal, c.last_ordinal, 0))
     FROM unnest(
-      ${keys(entries)}, ${integers(entries, (e) => e.value.readSeq)}::integer[], ${integers(entries, (e) => e.value.readOrdinal)}::integer[],
+      ${keys(entries)}, ${integers(entries, (e) => e.value.readSeq)}::integer[],
+        ${integers(entries, (e) => e.value.readOrdinal)}::integer[],
       ${integers(entries, (e) => e.value.joinedOrdinal)}::integer[]
     ) AS u(conversation_id, user_id, read_seq, read_ordinal, joined_ordinal)
     LEFT JOIN unread_conversations c ON c.conversation_id = u.conversation_id

@@ -98,7 +98,8 @@ async function writeRelations(db: Database, table: Relations, changes: PairMap<s
   if (added.length > 0) {
     await sql`
       INSERT INTO ${sql.table(table)} (user_id, other_user_id, position)
-      SELECT * FROM unnest(${texts(added, (e) => e.first)}::text[], ${texts(added, (e) => e.second)}::text[], ${texts(added, (e) => e.value)}::text[])
+      SELECT * FROM unnest(${texts(added, (e) => e.first)}::text[], ${texts(added, (e) => e.second)}::text[],
+        ${texts(added, (e) => e.value)}::text[])
       ON CONFLICT (user_id, other_user_id) DO UPDATE SET position = excluded.position`.execute(db)
   }
 }
@@ -125,7 +126,8 @@ async function deletePairs(
   pairs: readonly { first: string; second: string }[],
 ): Promise<void> {
   await sql`
-    DELETE FROM ${sql.table(table)} t USING unnest(${texts(pairs, (e) => e.first)}::text[], ${texts(pairs, (e) => e.second)}::text[]) AS u(user_id, other_id)
+    DELETE FROM ${sql.table(table)} t USING unnest(${texts(pairs, (e) => e.first)}::text[],
+      ${texts(pairs, (e) => e.second)}::text[]) AS u(user_id, other_id)
     WHERE t.user_id = u.user_id AND t.${sql.ref(column)} = u.other_id`.execute(db)
 }
 

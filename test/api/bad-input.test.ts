@@ -178,5 +178,6 @@ test('each call refuses each wrong part of it and names it, and nothing breaks',
   }
   expect(wrong).toEqual([])
   expect(app.errors).toEqual([])
+  console.log(`bad requests: ${cases.length} cases`)
   expect(cases.length).toBeGreaterThan(600)
 })

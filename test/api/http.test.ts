@@ -74,6 +74,7 @@ describe('every code of the table is reached', () => {
     )
     refused(await owner.post(`/v1/conversations/${group}/read`, { seq: 99 }), 'invalid_request', 'seq')
     refused(await owner.get(`/v1/conversations/${group}/receipts?readBy=0`), 'invalid_request', 'readBy')
+    refused(await owner.get(`/v1/conversations/${group}/receipts?readBy=${2 ** 31}`), 'invalid_request', 'readBy')
     for (let n = 0; n < 50; n += 1) await owner.put(`/v1/conversations/${group}/messages/${seq}/reactions/r${n}`)
     refused(await member.put(`/v1/conversations/${group}/messages/${seq}/reactions/r50`), 'invalid_request', 'emoji')
   })

@@ -5,7 +5,7 @@ import type { Suite } from './contract.js'
 import { appendOf, Follower, keys, streamName } from './events.js'
 
 export function crashContract(it: Suite): void {
-  test('in the middle of appends: what was acknowledged is there once, the store and its feeds go on', { timeout: 60_000 }, async ({
+  test('in the middle of appends: what was acknowledged is there once, the store and its feeds go on', { timeout: 180_000 }, async ({
     skip,
   }) => {
     const { killServer, restartServer } = it.harness
@@ -30,9 +30,9 @@ export function crashContract(it: Suite): void {
     expect(keys(follower.events)).toEqual(keys(log))
   })
 
-  test('a server that is away: appends and reads say so, a feed can be left, and all is well when it is back', { timeout: 60_000 }, async ({
-    skip,
-  }) => {
+  test('a server that is away: appends and reads say so, a feed can be left, and all is well when it is back', {
+    timeout: 180_000,
+  }, async ({ skip }) => {
     const { killServer, restartServer } = it.harness
     if (killServer === undefined || restartServer === undefined) return skip('this harness cannot kill its server')
     const waiting = new Follower((signal) => it.store.subscribeToAll(undefined, {}, signal))

@@ -12,10 +12,12 @@ const builtSources = fileURLToPath(new URL('../../dist/event-stores', import.met
 const workerScript = fileURLToPath(new URL('worker.mjs', import.meta.url))
 
 export function processesContract(it: Suite): void {
-  test('two stores that append at one expected revision: exactly one wins, every time', async () => {
+  test('two stores that append at one expected revision at once, a thousand times: exactly one wins each', {
+    timeout: 180_000,
+  }, async () => {
     const other = await it.another()
     const stream = streamName()
-    for (let revision = 0; revision < 100; revision++) {
+    for (let revision = 0; revision < 1000; revision++) {
       const results = await Promise.all([it.store, other].map((store) => store.append(appendOf(stream, revision - 1))))
       expect(results.map((result) => result.outcome).sort()).toEqual(['appended', 'conflict'])
       expect(results.find((result) => result.outcome === 'conflict')).toEqual({ outcome: 'conflict', actualRevision: revision })

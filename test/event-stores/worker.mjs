@@ -2,9 +2,13 @@
 // Runs on dist/, so the sources have to be built first. Arguments: adapter options as JSON, role, role options as JSON.
 import { randomUUID } from 'node:crypto'
 import { ProposedEvent } from '../../dist/domain/event-store.js'
+import { KurrentDbEventStore } from '../../dist/event-stores/kurrentdb/kurrentdb-event-store.js'
 import { PostgresEventStore } from '../../dist/event-stores/postgres/postgres-event-store.js'
 
-const adapters = { postgres: (options) => PostgresEventStore.open(options) }
+const adapters = {
+  kurrentdb: (options) => KurrentDbEventStore.open(options),
+  postgres: (options) => PostgresEventStore.open(options),
+}
 const [adapter, storeOptions, role, roleOptions] = process.argv.slice(2)
 const store = await adapters[adapter](JSON.parse(storeOptions))
 const options = JSON.parse(roleOptions)

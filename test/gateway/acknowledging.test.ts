@@ -7,7 +7,11 @@ import { text } from '../support/world.js'
 const REPUSH_AFTER_MS = 300
 const world = useServer({ times: { repushAfterMs: REPUSH_AFTER_MS } })
 
-const again = (device: Device) => device.ofType('events').filter((frame) => frame.again).flatMap((frame) => frame.events!)
+const again = (device: Device) =>
+  device
+    .ofType('events')
+    .filter((frame) => frame.again)
+    .flatMap((frame) => frame.events!)
 
 describe('a device that acknowledges', () => {
   test('gets what it did not acknowledge three times more, the same, and never what it did', async () => {
@@ -79,7 +83,11 @@ describe('a device that acknowledges', () => {
     await device.until(() => again(device).filter(({ type }) => type === 'MessageRecalled').length === 2, 'the recall twice more')
     const since = device.frames.slice(before)
     expect(JSON.stringify(since)).not.toContain('SECRET')
-    expect(since.flatMap(({ events = [] }) => events).filter(({ seq }) => seq === 1)[0]!.data).toMatchObject({ clientMessageId: expect.any(String), ordinal: 1, content: null })
+    expect(since.flatMap(({ events = [] }) => events).filter(({ seq }) => seq === 1)[0]!.data).toMatchObject({
+      clientMessageId: expect.any(String),
+      ordinal: 1,
+      content: null,
+    })
   })
 
   test('who was removed gets again no more than that', async () => {
@@ -125,11 +133,19 @@ describe('what is not acknowledged', () => {
   test('is kept for the last 1,000; what falls out is announced by head, once, unless it was acknowledged', () => {
     const now = 0
     const unacked = new UnackedEvents(5_000, () => now)
-    track(unacked, 1, Array.from({ length: 1_500 }, (_, n) => `${n + 1}`))
+    track(
+      unacked,
+      1,
+      Array.from({ length: 1_500 }, (_, n) => `${n + 1}`),
+    )
     track(unacked, 1, ['x'], 'other')
     expect([...unacked.takeDue().heads.keys()]).toEqual(['c'])
     expect(unacked.takeDue().heads.size).toBe(0)
-    track(unacked, 1_501, Array.from({ length: 1_500 }, (_, n) => `${n}`))
+    track(
+      unacked,
+      1_501,
+      Array.from({ length: 1_500 }, (_, n) => `${n}`),
+    )
     unacked.acknowledge('c', 3_000)
     expect([...unacked.takeDue().heads.keys()]).toEqual(['other'])
   })
@@ -137,7 +153,11 @@ describe('what is not acknowledged', () => {
   test('of large ones no more is due at once than a socket takes; the rest follows', () => {
     let now = 0
     const unacked = new UnackedEvents(5_000, () => now)
-    track(unacked, 1, Array.from({ length: 40 }, () => 'x'.repeat(30_000)))
+    track(
+      unacked,
+      1,
+      Array.from({ length: 40 }, () => 'x'.repeat(30_000)),
+    )
     const counts: number[] = []
     for (now = 5_000; now < 9_900; now += 500) counts.push(unacked.takeDue().events.get('c')?.length ?? 0)
     expect(Math.max(...counts) * 30_000).toBeLessThan(300_000)

@@ -83,6 +83,21 @@ describe('what a server really sends', () => {
   afterAll(() => postgres?.stop())
   const seen = new Set<string>()
 
+  test('is to be read at /docs/websocket, which loads nothing from another host', async () => {
+    const [page, json] = await Promise.all(
+      ['/docs/websocket', '/asyncapi.json'].map(async (path) => (await fetch(world.url + path)).text()),
+    )
+    expect(JSON.parse(json!)).toEqual(JSON.parse(JSON.stringify(document)))
+    for (const name of [
+      ...Object.keys(clientFrames),
+      ...Object.keys(serverFrames),
+      ...Object.keys(eventData),
+      ...Object.values(closeCodes),
+    ])
+      expect(page).toMatch(new RegExp(`>${name}<`))
+    expect(page).not.toMatch(/(?:src|href)="(?!\/|#)/)
+  })
+
   test('is as the document says: every answer, push, error and event type', async () => {
     const [alice, bob, carol] = world.users('alice', 'bob', 'carol')
     const crew = await alice.group([bob])

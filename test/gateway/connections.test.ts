@@ -46,7 +46,9 @@ describe('connections', () => {
     const words = 'x'.repeat(19_000)
     let sent = 0
     await eventually(async () => {
-      await Promise.all(range(1, 40).map((n) => sending.ask('message.send', { conversationId, clientMessageId: `m${sent + n}`, content: text(words) })))
+      await Promise.all(
+        range(1, 40).map((n) => sending.ask('message.send', { conversationId, clientMessageId: `m${sent + n}`, content: text(words) })),
+      )
       sent += 40
       const { items } = await b.get<{ items: { deviceId: string; online: boolean }[] }>('/v1/devices')
       return items.find(({ deviceId }) => deviceId === 'slow')!.online === false
@@ -67,7 +69,10 @@ describe('connections', () => {
   test('what is no WebSocket is refused as HTTP, and what breaks off harms nobody', async () => {
     expect((await world().call('/v1/ws')).status).toBeGreaterThanOrEqual(400)
     const { port } = new URL(world().url)
-    for (const bytes of ['GET /v1/ws HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n', 'GET /v1/ws HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: nonsense\r\nSec-WebSocket-Key: x\r\n\r\n']) {
+    for (const bytes of [
+      'GET /v1/ws HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n',
+      'GET /v1/ws HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: nonsense\r\nSec-WebSocket-Key: x\r\n\r\n',
+    ]) {
       const socket = connect(Number(port), '127.0.0.1')
       socket.write(bytes)
       const [answer] = (await once(socket, 'data')) as [Buffer]
@@ -115,7 +120,9 @@ describe('time', () => {
 
 describe('a server that leaves', () => {
   let postgres: TestPostgres
-  beforeAll(async () => { postgres = await startTestPostgres() })
+  beforeAll(async () => {
+    postgres = await startTestPostgres()
+  })
   afterAll(() => postgres.stop())
 
   test('says goaway, closes with 4000, takes no new ones, and has written what devices have read', async () => {
@@ -144,7 +151,10 @@ describe('a server that leaves', () => {
     expect(world.endDevices()).toEqual([])
     const next = await startAppServer(connectionString)
     const worldAfter = new World(next.url)
-    const { body } = await worldAfter.call<{ items: { userId: string; readSeq: number; deliveredSeq: number }[] }>(`/v1/conversations/${conversationId}/receipts?minPosition=${device.position}`, { token: a.token })
+    const { body } = await worldAfter.call<{ items: { userId: string; readSeq: number; deliveredSeq: number }[] }>(
+      `/v1/conversations/${conversationId}/receipts?minPosition=${device.position}`,
+      { token: a.token },
+    )
     expect(body.items.find(({ userId }) => userId === b.id)).toMatchObject({ readSeq: 2, deliveredSeq: 3 })
     await next.stop()
   })
@@ -163,9 +173,17 @@ describe('a server that leaves', () => {
     await device.until(() => device.ofType('ok').length > 20, 'the first answers')
     await app.stop()
     expect(await device.waitForClose()).toBe(4000)
-    const acknowledged = new Map(device.ofType('ok').filter(({ ref }) => refs.includes(ref!)).map(({ ref, seq }) => [`m${refs.indexOf(ref!) + 1}`, seq]))
+    const acknowledged = new Map(
+      device
+        .ofType('ok')
+        .filter(({ ref }) => refs.includes(ref!))
+        .map(({ ref, seq }) => [`m${refs.indexOf(ref!) + 1}`, seq]),
+    )
     const next = await startAppServer(connectionString)
-    const { body } = await new World(next.url).call<{ items: { seq: number; data: { clientMessageId?: string } }[] }>(`/v1/conversations/${conversationId}/events?limit=200`, { token: user.token })
+    const { body } = await new World(next.url).call<{ items: { seq: number; data: { clientMessageId?: string } }[] }>(
+      `/v1/conversations/${conversationId}/events?limit=200`,
+      { token: user.token },
+    )
     for (const [id, seq] of acknowledged) if (seq! < 200) expect(body.items.find(({ data }) => data.clientMessageId === id)?.seq).toBe(seq)
     expect(acknowledged.size).toBeGreaterThan(20)
     await next.stop()

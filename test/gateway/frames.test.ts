@@ -53,7 +53,12 @@ describe('any other fault is an error with the ref, and the connection stays:', 
     ['an unknown field', 'message.send', { conversationId: 'c', clientMessageId: 'm', content, urgent: true }, 'invalid_request'],
     ['content of no type', 'message.send', { conversationId: 'c', clientMessageId: 'm', content: { text: 'x' } }, 'invalid_request'],
     ['empty text', 'message.send', { conversationId: 'c', clientMessageId: 'm', content: text('') }, 'invalid_request'],
-    ['content above 32 KiB', 'message.send', { conversationId: 'c', clientMessageId: 'm', content: { type: 'custom', data: { x: 'x'.repeat(33_000) } } }, 'payload_too_large'],
+    [
+      'content above 32 KiB',
+      'message.send',
+      { conversationId: 'c', clientMessageId: 'm', content: { type: 'custom', data: { x: 'x'.repeat(33_000) } } },
+      'payload_too_large',
+    ],
     ['a seq that is none', 'message.edit', { conversationId: 'c', seq: 1.5, content }, 'invalid_request'],
     ['a negative seq', 'read', { conversationId: 'c', seq: -1 }, 'invalid_request'],
     ['after below −1', 'events.get', { conversationId: 'c', after: -2 }, 'invalid_request'],
@@ -111,9 +116,15 @@ test('each of many requests at once has exactly one answer, its own', async () =
   const { conversationId } = await user.group()
   const device = await user.connect()
   const wanted = Array.from({ length: 300 }, (_, n) => (n % 3 === 0 ? 'ok' : n % 3 === 1 ? 'not_found' : 'invalid_request'))
-  const answers = await Promise.all(wanted.map((kind, n) => device.request('message.send', {
-    conversationId: kind === 'not_found' ? 'g-nowhere' : conversationId, clientMessageId: `m${n}`, content: kind === 'invalid_request' ? {} : text(`${n}`),
-  })))
+  const answers = await Promise.all(
+    wanted.map((kind, n) =>
+      device.request('message.send', {
+        conversationId: kind === 'not_found' ? 'g-nowhere' : conversationId,
+        clientMessageId: `m${n}`,
+        content: kind === 'invalid_request' ? {} : text(`${n}`),
+      }),
+    ),
+  )
   expect(answers.map((answer) => answer.code ?? answer.type)).toEqual(wanted)
   expect(answers.filter(({ type }) => type === 'ok').map(({ seq }) => seq)).toEqual(Array.from({ length: 100 }, (_, n) => n + 1))
   await device.settled()
@@ -127,10 +138,22 @@ describe('what a request does', () => {
     const device = await user.connect()
     const message = { conversationId, clientMessageId: 'once', content: text('x') }
     const first = await device.ask('message.send', message)
-    expect(first).toEqual({ type: 'ok', ref: first.ref, conversationId, seq: 1, ordinal: 1, position: expect.stringMatching(/./), sentAt: expect.stringMatching(/^\d{4}-.*\.\d{3}Z$/) })
+    expect(first).toEqual({
+      type: 'ok',
+      ref: first.ref,
+      conversationId,
+      seq: 1,
+      ordinal: 1,
+      position: expect.stringMatching(/./),
+      sentAt: expect.stringMatching(/^\d{4}-.*\.\d{3}Z$/),
+    })
     const again = await device.ask('message.send', message)
     expect(again).toEqual({ ...first, ref: again.ref, duplicate: true })
-    expect(await device.request('message.send', { ...message, content: text('y') })).toMatchObject({ type: 'error', code: 'idempotency_conflict', message: expect.stringContaining('1') })
+    expect(await device.request('message.send', { ...message, content: text('y') })).toMatchObject({
+      type: 'error',
+      code: 'idempotency_conflict',
+      message: expect.stringContaining('1'),
+    })
     expect(device.seqs(conversationId)).toEqual([1])
   })
 
@@ -139,10 +162,22 @@ describe('what a request does', () => {
     const conversation = await user.group([friend])
     const device = await user.connect()
     const first = await user.send(conversation)
-    const answer = await device.ask('message.send', { conversationId: conversation.conversationId, clientMessageId: 'r', content: text('x'), replyToSeq: first.seq, mentions: [friend.id] })
+    const answer = await device.ask('message.send', {
+      conversationId: conversation.conversationId,
+      clientMessageId: 'r',
+      content: text('x'),
+      replyToSeq: first.seq,
+      mentions: [friend.id],
+    })
     const event = await device.waitForEvent(({ seq }) => seq === answer.seq, 'the reply')
     expect(event).toEqual({
-      conversationId: conversation.conversationId, seq: 2, type: 'MessageSent', at: answer.sentAt, actor: { userId: user.id }, position: answer.position, head: 2,
+      conversationId: conversation.conversationId,
+      seq: 2,
+      type: 'MessageSent',
+      at: answer.sentAt,
+      actor: { userId: user.id },
+      position: answer.position,
+      head: 2,
       data: { clientMessageId: 'r', ordinal: 2, content: text('x'), replyToSeq: 1, mentions: [friend.id] },
     })
   })
@@ -153,7 +188,12 @@ describe('what a request does', () => {
     const { conversationId } = conversation
     const { seq } = await user.send(conversation)
     const [device, theirs] = [await user.connect(), await friend.connect()]
-    const steps: [string, object][] = [['message.edit', { content: text('new') }], ['reaction.add', { emoji: '👍' }], ['reaction.remove', { emoji: '👍' }], ['message.recall', {}]]
+    const steps: [string, object][] = [
+      ['message.edit', { content: text('new') }],
+      ['reaction.add', { emoji: '👍' }],
+      ['reaction.remove', { emoji: '👍' }],
+      ['message.recall', {}],
+    ]
     for (const [index, [type, fields]] of steps.entries()) {
       const answer = await device.ask(type, { conversationId, seq, ...fields })
       expect(answer).toEqual({ type: 'ok', ref: answer.ref, seq: index + 2, position: expect.stringMatching(/./) })
@@ -162,8 +202,10 @@ describe('what a request does', () => {
     }
     await theirs.waitForSeq(conversationId, 5)
     expect(theirs.events(conversationId).map(({ type, data }) => [type, data])).toEqual([
-      ['MessageEdited', { messageSeq: seq, content: text('new') }], ['ReactionAdded', { messageSeq: seq, emoji: '👍' }],
-      ['ReactionRemoved', { messageSeq: seq, emoji: '👍' }], ['MessageRecalled', { messageSeq: seq }],
+      ['MessageEdited', { messageSeq: seq, content: text('new') }],
+      ['ReactionAdded', { messageSeq: seq, emoji: '👍' }],
+      ['ReactionRemoved', { messageSeq: seq, emoji: '👍' }],
+      ['MessageRecalled', { messageSeq: seq }],
     ])
     expect(await device.request('message.edit', { conversationId, seq, content: text('late') })).toMatchObject({ code: 'already_recalled' })
     expect(await theirs.request('message.edit', { conversationId, seq, content: text('mine') })).toMatchObject({ code: 'forbidden' })
@@ -176,7 +218,8 @@ describe('what a request does', () => {
     const device = await member.connect()
     await owner.write('PATCH', `/v1/conversations/${group.conversationId}`, { frozen: true })
     await owner.write('PUT', `/v1/blocks/${member.id}`)
-    const send = ({ conversationId }: { conversationId: string }) => device.request('message.send', { conversationId, clientMessageId: unique('m'), content: text('x') })
+    const send = ({ conversationId }: { conversationId: string }) =>
+      device.request('message.send', { conversationId, clientMessageId: unique('m'), content: text('x') })
     expect(await send(group)).toMatchObject({ type: 'error', code: 'conversation_frozen', temporary: false })
     expect(await send(direct)).toMatchObject({ type: 'error', code: 'blocked', temporary: false })
   })
@@ -210,7 +253,11 @@ describe('events.get', () => {
     const seqs: number[] = []
     let calls = 0
     while (seqs.length < 31) {
-      const { events, head } = await device.ask('events.get', { conversationId: conversation.conversationId, after: seqs.length - 1, limit: 200 })
+      const { events, head } = await device.ask('events.get', {
+        conversationId: conversation.conversationId,
+        after: seqs.length - 1,
+        limit: 200,
+      })
       expect(head).toBe(30)
       expect(events!.length).toBeGreaterThan(0)
       seqs.push(...events!.map(({ seq }) => seq))
@@ -228,14 +275,21 @@ describe('too many frames', () => {
     const user = limited().user()
     const { conversationId } = await user.group()
     const device = await user.connect()
-    const answers = await Promise.all(Array.from({ length: 500 }, (_, n) => device.request('message.send', { conversationId, clientMessageId: `m${n}`, content: text('x') })))
+    const answers = await Promise.all(
+      Array.from({ length: 500 }, (_, n) =>
+        device.request('message.send', { conversationId, clientMessageId: `m${n}`, content: text('x') }),
+      ),
+    )
     const accepted = answers.filter(({ type }) => type === 'ok')
     const refused = answers.filter(({ type }) => type === 'error')
     expect(accepted.length).toBeGreaterThanOrEqual(299)
     expect(refused.length).toBeGreaterThan(50)
     expect(new Set(refused.map(({ code, temporary }) => `${code} ${temporary}`))).toEqual(new Set(['rate_limited true']))
     const events = await user.events({ conversationId })
-    expect(events.map(({ data }) => data.clientMessageId).slice(1).sort()).toEqual(answers.flatMap(({ type }, n) => (type === 'ok' ? [`m${n}`] : [])).sort())
+    expect(new Set(events.slice(1).map(({ data }) => data.clientMessageId))).toEqual(
+      new Set(answers.flatMap(({ type }, n) => (type === 'ok' ? [`m${n}`] : []))),
+    )
+    expect(events.length).toBe(accepted.length + 1)
   })
 
   test('a thousand refused ones close with 4408', async () => {
@@ -248,10 +302,9 @@ describe('too many frames', () => {
   test('60 a second may go on for ever', () => {
     let now = 0
     const rate = new FrameRate(60, () => now)
-    for (let second = 0; second < 100; second += 1) {
-      for (let n = 0; n < 60; n += 1) expect(rate.take()).toBe('allowed')
-      now += 1_000
-    }
+    const verdicts = new Set<string>()
+    for (let frame = 0; frame < 6_000; frame += 1, now = Math.floor(frame / 60) * 1_000) verdicts.add(rate.take())
+    expect([...verdicts]).toEqual(['allowed'])
   })
 
   test('after a pause of 5 s there is a whole burst again, and no more', () => {
@@ -273,12 +326,25 @@ describe('too many frames', () => {
     // 90 a second, of which 30 are refused: 300 within 10 s.
     for (let n = 0; n < 9_000; n += 1, now += 1_000 / 90) verdicts.push(rate.take())
     expect(verdicts).not.toContain('close')
-    // 999 late in one window of 10 s and one early in the next are 1,000 within 10 s.
-    now = 1_000_000
-    for (let n = 0; n < 300 + 600; n += 1) rate.take()
-    now += 9_000
-    for (let n = 0; n < 300; n += 1) rate.take()
-    now += 500
-    expect(Array.from({ length: 600 }, () => rate.take())).toContain('close')
+  })
+
+  test('wherever 10 s begin', () => {
+    let now = 0
+    const rate = new FrameRate(60, () => now)
+    const refuse = (count: number) => {
+      const verdicts: string[] = []
+      while (verdicts.length < count) {
+        const verdict = rate.take()
+        if (verdict !== 'allowed') verdicts.push(verdict)
+      }
+      return verdicts
+    }
+    // One, then 900 just before 10 s are over, and 100 more just after.
+    expect(refuse(1)).toEqual(['limited'])
+    now = 9_900
+    expect(refuse(900)).not.toContain('close')
+    now = 10_100
+    expect(refuse(100)).not.toContain('close')
+    expect(refuse(1)).toEqual(['close'])
   })
 })

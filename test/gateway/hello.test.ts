@@ -9,7 +9,14 @@ test('hello is answered with who and where one is', async () => {
   const device = await user.open()
   const answer = await device.sayHello({ token: user.token, deviceId: 'phone' })
   expect(answer).toEqual({
-    type: 'ok', ref: 1, sessionId: expect.any(String), userId: user.id, deviceId: 'phone', position: expect.stringMatching(/./), recovered: true, heartbeatMs: 30_000,
+    type: 'ok',
+    ref: 1,
+    sessionId: expect.any(String),
+    userId: user.id,
+    deviceId: 'phone',
+    position: expect.stringMatching(/./),
+    recovered: true,
+    heartbeatMs: 30_000,
   })
 })
 
@@ -31,7 +38,12 @@ test("a deviceId that is not the token's is an error, and the right one may be s
   const user = world().user()
   const token = sign({ sub: user.id, deviceId: 'tablet' })
   const device = await user.open()
-  expect(await device.sayHello({ token, deviceId: 'phone' })).toMatchObject({ type: 'error', ref: 1, code: 'invalid_request', temporary: false })
+  expect(await device.sayHello({ token, deviceId: 'phone' })).toMatchObject({
+    type: 'error',
+    ref: 1,
+    code: 'invalid_request',
+    temporary: false,
+  })
   expect(await device.sayHello({ token })).toMatchObject({ type: 'ok', ref: 2, deviceId: 'tablet' })
 })
 
@@ -39,10 +51,14 @@ test('anything before hello is an error, and the connection stays', async () => 
   const user = world().user()
   const device = await user.open()
   const frames = [
-    { type: 'message.send', conversationId: 'g', clientMessageId: 'm', content: text('x') }, { type: 'read', conversationId: 'g', seq: 0 },
-    { type: 'events.get', conversationId: 'g' }, { type: 'presence.query', userIds: ['bob'] }, { type: 'presence.subscribe' },
+    { type: 'message.send', conversationId: 'g', clientMessageId: 'm', content: text('x') },
+    { type: 'read', conversationId: 'g', seq: 0 },
+    { type: 'events.get', conversationId: 'g' },
+    { type: 'presence.query', userIds: ['bob'] },
+    { type: 'presence.subscribe' },
   ]
-  for (const { type, ...fields } of frames) expect(await device.request(type, fields)).toMatchObject({ type: 'error', code: 'unauthenticated', temporary: false })
+  for (const { type, ...fields } of frames)
+    expect(await device.request(type, fields)).toMatchObject({ type: 'error', code: 'unauthenticated', temporary: false })
   await device.settled()
   expect(await device.sayHello({ token: user.token })).toMatchObject({ type: 'ok' })
 })
@@ -67,7 +83,10 @@ test('what is sent right behind hello, without waiting, is carried out in order'
   const user = world().user()
   const { conversationId } = await user.group()
   const device = await user.open()
-  const answers = [device.sayHello({ token: user.token }), ...['a', 'b', 'c'].map((id) => device.request('message.send', { conversationId, clientMessageId: id, content: text(id) }))]
+  const answers = [
+    device.sayHello({ token: user.token }),
+    ...['a', 'b', 'c'].map((id) => device.request('message.send', { conversationId, clientMessageId: id, content: text(id) })),
+  ]
   const [hello, ...sent] = await Promise.all(answers)
   expect(hello!.type).toBe('ok')
   expect(sent.map(({ seq }) => seq)).toEqual([1, 2, 3])

@@ -7,7 +7,8 @@ import { type Conversation, type User, text, unique } from '../support/world.js'
 const world = useServer({ env: { FANOUT_ON_WRITE_MAX: '3' } })
 
 const range = (from: number, to: number) => Array.from({ length: Math.max(0, to - from + 1) }, (_, n) => from + n)
-const of = <T extends { conversationId?: string }>(frames: T[], { conversationId }: Conversation) => frames.filter((frame) => frame.conversationId === conversationId)
+const of = <T extends { conversationId?: string }>(frames: T[], { conversationId }: Conversation) =>
+  frames.filter((frame) => frame.conversationId === conversationId)
 
 async function largeGroup(): Promise<{ owner: User; members: User[]; conversation: Conversation }> {
   const [owner, ...members] = world().users('o', 'm', 'm', 'm')
@@ -37,7 +38,8 @@ describe('in a large conversation', () => {
     const { owner, members, conversation } = await largeGroup()
     const [device, sending] = [await members[0]!.connect(), await owner.connect()]
     const begun = performance.now()
-    for (let n = 0; n < 200; n += 1) await sending.ask('message.send', { conversationId: conversation.conversationId, clientMessageId: `m${n}`, content: text('x') })
+    for (let n = 0; n < 200; n += 1)
+      await sending.ask('message.send', { conversationId: conversation.conversationId, clientMessageId: `m${n}`, content: text('x') })
     const tookMs = performance.now() - begun
     await device.waitForSeq(conversation.conversationId, 200)
     const seqs = of(device.ofType('head'), conversation).map(({ seq }) => seq!)
@@ -51,10 +53,12 @@ describe('in a large conversation', () => {
     const { conversationId } = conversation
     const [device, sending] = [await members[0]!.connect(), await owner.connect()]
     await look(device, conversationId)
+    const begun = performance.now()
     for (let n = 1; n <= 100; n += 1) await sending.ask('message.send', { conversationId, clientMessageId: `m${n}`, content: text('x') })
+    const tookMs = performance.now() - begun
     await device.waitForSeq(conversationId, 100)
     expect(device.seqs(conversationId)).toEqual(range(1, 100))
-    expect(device.ofType('events').length).toBeLessThan(60)
+    expect(device.ofType('events').length).toBeLessThanOrEqual(tookMs / 100 + 2)
     await look(device, null)
     const sent = await owner.send(conversation)
     await device.waitForSeq(conversationId, sent.seq)
@@ -69,10 +73,10 @@ describe('in a large conversation', () => {
     await sending.ask('message.send', { conversationId, clientMessageId: 'm', content: text('x') })
     // It may still be on its way when the answer is here, but not for 100 ms: no later answer overtakes it.
     await device.waitForSeq(conversationId, 1)
-    for (let n = 0; n < 5; n += 1) await sending.ask('message.send', { conversationId, clientMessageId: `n${n}`, content: text('x') })
+    await Promise.all(range(1, 5).map((n) => sending.ask('message.send', { conversationId, clientMessageId: `n${n}`, content: text('x') })))
     await device.waitForSeq(conversationId, 6)
     expect(device.ofType('events')[0]!.events).toHaveLength(1)
-    expect(device.ofType('events').length).toBeLessThan(6)
+    expect(device.ofType('events').length).toBeLessThanOrEqual(3)
   })
 
   test('becoming active is answered by head at once, where the events go on', async () => {
@@ -110,7 +114,9 @@ describe('in a large conversation', () => {
       const joined = await owner.add(conversation, joining)
       const after = await owner.send(conversation)
       await device.waitForSeq(conversationId, after.seq)
-      expect(device.events(conversationId).map(({ seq, type, data }) => [seq, type, data.userId])).toEqual([[joined.seq, 'MemberJoined', joining.id]])
+      expect(device.events(conversationId).map(({ seq, type, data }) => [seq, type, data.userId])).toEqual([
+        [joined.seq, 'MemberJoined', joining.id],
+      ])
       const left = await owner.remove(conversation, joining)
       await device.waitForSeq(conversationId, left.seq)
       device.frames.length = 0
@@ -135,7 +141,9 @@ describe('in a large conversation', () => {
     const sent = await owner.send(conversation)
     const [device, theirs] = [await members[0]!.connect(), await owner.connect()]
     const { position } = await device.ask('read', { conversationId: conversation.conversationId, seq: sent.seq })
-    const { items } = await owner.get<{ items: { userId: string; readSeq: number }[] }>(`/v1/conversations/${conversation.conversationId}/receipts?minPosition=${position}`)
+    const { items } = await owner.get<{ items: { userId: string; readSeq: number }[] }>(
+      `/v1/conversations/${conversation.conversationId}/receipts?minPosition=${position}`,
+    )
     expect(items.find(({ userId }) => userId === members[0]!.id)!.readSeq).toBe(sent.seq)
     for (const one of [device, theirs]) {
       await one.settled()

@@ -45,7 +45,10 @@ export function onlineDevicesContract(name: string, open: () => Promise<OnlineHa
     const untilOnline = (userId: string, online: boolean) => until(async () => (await stateOf(there, userId)).online === online)
 
     test('who was never here is offline, and was never seen', async () => {
-      expect(await here.find([unique('stranger'), unique('stranger')])).toEqual([{ online: false, lastSeenAt: null }, { online: false, lastSeenAt: null }])
+      expect(await here.find([unique('stranger'), unique('stranger')])).toEqual([
+        { online: false, lastSeenAt: null },
+        { online: false, lastSeenAt: null },
+      ])
       expect(await here.findDevices(unique('stranger'), ['phone'])).toEqual([{ online: false, lastSeenAt: null }])
     })
 
@@ -82,8 +85,14 @@ export function onlineDevicesContract(name: string, open: () => Promise<OnlineHa
       const { lastSeenAt } = await stateOf(there, user)
       expect(Math.abs(lastSeenAt! - closedAt)).toBeLessThan(100)
       await until(async () => toldThere.length === 2)
-      expect(told).toEqual([[user, true], [user, false]])
-      expect(toldThere).toEqual([[user, true], [user, false]])
+      expect(told).toEqual([
+        [user, true],
+        [user, false],
+      ])
+      expect(toldThere).toEqual([
+        [user, true],
+        [user, false],
+      ])
     })
 
     test('who comes back within the grace was never away, also on another node', async () => {
@@ -127,7 +136,10 @@ export function onlineDevicesContract(name: string, open: () => Promise<OnlineHa
       expect((await stateOf(there, user)).online).toBe(true)
       here.disconnected(newer)
       await untilOnline(user, false)
-      expect(told).toEqual([[user, true], [user, false]])
+      expect(told).toEqual([
+        [user, true],
+        [user, false],
+      ])
     })
 
     test('many users come, are found and go', async () => {

@@ -11,7 +11,11 @@ const world = useServer({ times: { presenceGraceMs: GRACE_MS } })
 
 const stateOf = async (device: Device, user: User) => (await device.ask('presence.query', { userIds: [user.id] })).items![0]!
 const offline = (user: User) => ({ userId: user.id, online: false, lastSeenAt: null })
-const told = (device: Device, user: User) => device.ofType('presence').filter(({ userId }) => userId === user.id).map(({ online }) => online)
+const told = (device: Device, user: User) =>
+  device
+    .ofType('presence')
+    .filter(({ userId }) => userId === user.id)
+    .map(({ online }) => online)
 
 async function goOffline(watching: Device, user: User, device: Device): Promise<void> {
   device.close()
@@ -20,7 +24,15 @@ async function goOffline(watching: Device, user: User, device: Device): Promise<
 
 test('a connection that breaks off before its hello is answered takes nothing away from the one that is there', async () => {
   const online = new LocalOnlineDevices({ graceMs: 0 })
-  const presence = new LivePresence({ online, users: undefined as never, readModels: undefined as never, connectionsOf: undefined, onError: (error) => { throw error } })
+  const presence = new LivePresence({
+    online,
+    users: undefined as never,
+    readModels: undefined as never,
+    connectionsOf: undefined,
+    onError: (error) => {
+      throw error
+    },
+  })
   const socketOf = (userId: string, sessionId: string) => ({ userId, deviceId: 'phone', sessionId }) as Connection
   presence.connected(socketOf('there', 'one'))
   presence.disconnected(socketOf('there', 'broken off'))
@@ -38,7 +50,12 @@ describe('presence', () => {
     const watching = await a.connect()
     expect((await watching.ask('presence.subscribe', { userIds: [b.id] })).items).toEqual([offline(b)])
     const phone = await b.connect()
-    expect(await watching.waitFor(({ type }) => type === 'presence', 'online')).toEqual({ type: 'presence', userId: b.id, online: true, lastSeenAt: null })
+    expect(await watching.waitFor(({ type }) => type === 'presence', 'online')).toEqual({
+      type: 'presence',
+      userId: b.id,
+      online: true,
+      lastSeenAt: null,
+    })
     expect(await stateOf(watching, b)).toEqual({ userId: b.id, online: true, lastSeenAt: null })
     const before = Date.now()
     await goOffline(watching, b, phone)
@@ -115,14 +132,16 @@ describe('presence', () => {
     expect(told(watching, b)).toEqual([true])
   })
 
-  test('of one\'s own contacts is subscribed to in one go; a new subscription replaces the old', async () => {
+  test("of one's own contacts is subscribed to in one go; a new subscription replaces the old", async () => {
     const [a, b, c] = world().users('a', 'b', 'c')
     await a.group([b, c])
     const { position } = await a.write('PUT', `/v1/contacts/${b.id}`)
     await a.get(`/v1/contacts?minPosition=${position}`)
     const watching = await a.connect()
     expect((await watching.ask('presence.subscribe', { contacts: true })).items).toEqual([offline(b)])
-    expect((await watching.ask('presence.subscribe', { userIds: [c.id], contacts: true })).items!.map(({ userId }) => userId).sort()).toEqual([b.id, c.id].sort())
+    expect(
+      (await watching.ask('presence.subscribe', { userIds: [c.id], contacts: true })).items!.map(({ userId }) => userId).sort(),
+    ).toEqual([b.id, c.id].sort())
     expect((await watching.ask('presence.subscribe', { userIds: [c.id] })).items).toEqual([offline(c)])
     await b.connect()
     await c.connect()
@@ -156,7 +175,8 @@ describe('presence', () => {
     await user.connect({ deviceId: 'laptop' })
     const { items } = await user.get<{ items: { deviceId: string; online: boolean; lastSeenAt: string | null }[] }>('/v1/devices')
     expect(items.sort((a, b) => (a.deviceId < b.deviceId ? -1 : 1))).toEqual([
-      { deviceId: 'laptop', online: true, lastSeenAt: null }, { deviceId: 'phone', online: false, lastSeenAt: expect.stringMatching(/Z$/) },
+      { deviceId: 'laptop', online: true, lastSeenAt: null },
+      { deviceId: 'phone', online: false, lastSeenAt: expect.stringMatching(/Z$/) },
     ])
   })
 })

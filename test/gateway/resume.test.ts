@@ -10,10 +10,14 @@ const range = (from: number, to: number) => Array.from({ length: Math.max(0, to 
 /** Everything of these conversations after a position, as it must come. */
 async function missed(user: User, conversations: readonly Conversation[], position: string): Promise<[string, number][]> {
   const all = await Promise.all(conversations.map((conversation) => user.events(conversation)))
-  return all.flat().filter((event) => event.position > position).map(({ conversationId, seq }) => [conversationId, seq])
+  return all
+    .flat()
+    .filter((event) => event.position > position)
+    .map(({ conversationId, seq }) => [conversationId, seq])
 }
 
-const sorted = (events: readonly [string, number][]) => [...events].sort(([one, seq], [other, otherSeq]) => (one === other ? seq - otherSeq : one < other ? -1 : 1))
+const sorted = (events: readonly [string, number][]) =>
+  [...events].sort(([one, seq], [other, otherSeq]) => (one === other ? seq - otherSeq : one < other ? -1 : 1))
 const came = (device: Device): [string, number][] => device.events().map(({ conversationId, seq }) => [conversationId, seq])
 
 /** Resumes, waits for the end of what was missed, and for something live behind it. */
@@ -36,13 +40,20 @@ describe('a resume gives everything after the position, once, and then what is l
 
   test.each<[string, (scene: Scene) => Promise<string>]>([
     ['hello', async ({ b }) => (await b.connect()).hello!.position!],
-    ['a resumed hello', async ({ b }) => {
-      const first = await b.connect()
-      return (await b.connect({ position: first.hello!.position })).hello!.position!
-    }],
+    [
+      'a resumed hello',
+      async ({ b }) => {
+        const first = await b.connect()
+        return (await b.connect({ position: first.hello!.position })).hello!.position!
+      },
+    ],
     ['the inbox', async ({ b }) => (await b.get<{ position: string }>('/v1/inbox')).position],
     ['a write', async ({ a, conversations }) => (await a.send(conversations[1]!)).position],
-    ['the first event', async ({ a, b, conversations }) => (await a.events(conversations[0]!))[0]!.position && (await b.events(conversations[0]!))[0]!.position],
+    [
+      'the first event',
+      async ({ a, b, conversations }) =>
+        (await a.events(conversations[0]!))[0]!.position && (await b.events(conversations[0]!))[0]!.position,
+    ],
     ['an event in between', async ({ b, conversations }) => (await b.events(conversations[1]!))[1]!.position],
   ])('%s', async (_, positionOf) => {
     const here = await scene()
@@ -96,7 +107,9 @@ describe('of a conversation', () => {
     const { seq } = how === 'left' ? await b.leave(conversation) : await a.remove(conversation, b)
     await a.sendMany(conversation, 3)
     const device = await resume(b, position, other, a)
-    expect(device.events(conversation.conversationId).map((event) => [event.seq, event.type, event.data.userId])).toEqual([[seq, how === 'left' ? 'MemberLeft' : 'MemberRemoved', b.id]])
+    expect(device.events(conversation.conversationId).map((event) => [event.seq, event.type, event.data.userId])).toEqual([
+      [seq, how === 'left' ? 'MemberLeft' : 'MemberRemoved', b.id],
+    ])
     expect(JSON.stringify(device.frames)).not.toContain('message 0')
     const again = await resume(b, device.position, other, a)
     expect(again.events(conversation.conversationId)).toEqual([])
@@ -170,14 +183,22 @@ test('recalled content is blanked in what is resumed, that of the message and of
   await a.recall(conversation, secret.seq)
   const device = await resume(b, position, conversation, a)
   expect(JSON.stringify(device.frames)).not.toContain('SECRET')
-  const contents = device.events(conversationId).slice(0, 4).map(({ type, data }) => [type, data.content])
-  expect(contents).toEqual([['MessageSent', null], ['MessageSent', text('kept')], ['MessageEdited', null], ['MessageRecalled', undefined]])
+  const contents = device
+    .events(conversationId)
+    .slice(0, 4)
+    .map(({ type, data }) => [type, data.content])
+  expect(contents).toEqual([
+    ['MessageSent', null],
+    ['MessageSent', text('kept')],
+    ['MessageEdited', null],
+    ['MessageRecalled', undefined],
+  ])
   expect(device.events(conversationId)[1]!.seq).toBe(kept.seq)
 })
 
 describe('receipts that moved', () => {
   // Sending moves the sender's read cursor: both are told where one of them moved.
-  test('come after the events, those of other users and one\'s own; those from before the position do not', async () => {
+  test("come after the events, those of other users and one's own; those from before the position do not", async () => {
     const [a, b, c] = world().users('a', 'b', 'c')
     const conversation = await a.group([b, c])
     const { conversationId } = conversation
@@ -191,7 +212,8 @@ describe('receipts that moved', () => {
     const device = await b.connect({ position })
     await device.until(() => device.ofType('receipt').length === 2, 'two receipts')
     expect(device.ofType('receipt').sort((one, other) => (one.userId! < other.userId! ? -1 : 1))).toEqual([
-      { type: 'receipt', conversationId, userId: a.id, readSeq: sent.seq, deliveredSeq: sent.seq }, { type: 'receipt', conversationId, userId: b.id, readSeq: 2 },
+      { type: 'receipt', conversationId, userId: a.id, readSeq: sent.seq, deliveredSeq: sent.seq },
+      { type: 'receipt', conversationId, userId: b.id, readSeq: 2 },
     ])
     const types = device.frames.map(({ type }) => type)
     expect(types.lastIndexOf('events')).toBeLessThan(types.indexOf('receipt'))
@@ -205,7 +227,12 @@ describe('receipts that moved', () => {
     const { position } = (await a.connect()).hello!
     await b.write('POST', `/v1/conversations/${conversationId}/read`, { seq: 2 })
     const device = await a.connect({ position })
-    expect(await device.waitFor(({ type }) => type === 'receipt', 'the receipt')).toEqual({ type: 'receipt', conversationId, userId: b.id, readSeq: 2 })
+    expect(await device.waitFor(({ type }) => type === 'receipt', 'the receipt')).toEqual({
+      type: 'receipt',
+      conversationId,
+      userId: b.id,
+      readSeq: 2,
+    })
     expect(device.events()).toEqual([])
   })
 })
@@ -238,7 +265,9 @@ describe('what can not be resumed is said: recovered false, live from the positi
     const { position } = (await user.connect()).hello!
     let end = position!
     for (let n = 0; n < 10; n += 1) {
-      ;({ position: end } = await user.write('POST', `/v1/conversations/${conversation.conversationId}/members`, { userIds: range(1, 1_000).map(() => unique('x')) }))
+      ;({ position: end } = await user.write('POST', `/v1/conversations/${conversation.conversationId}/members`, {
+        userIds: range(1, 1_000).map(() => unique('x')),
+      }))
     }
     await eventually(async () => (await user.call('GET', `/v1/inbox?minPosition=${end}`)).status === 200, 'the read models')
     const device = await user.connect({ position })
@@ -254,7 +283,7 @@ describe('what can not be resumed is said: recovered false, live from the positi
   })
 })
 
-test('a resume in large frames goes at the device\'s pace', async () => {
+test("a resume in large frames goes at the device's pace", async () => {
   const [a, b] = world().users('a', 'b')
   const conversation = await a.group([b])
   const { position } = (await b.connect()).hello!

@@ -171,7 +171,7 @@ test('the size of the batches makes no difference', async () => {
       expect(await apply(small, SMALL_FANOUT, events, split)).toEqual(oneByOne)
       expect(await apply(small, SMALL_FANOUT, events, [1_000])).toEqual(oneByOne)
     }),
-    { numRuns: 12 },
+    { numRuns: 25 },
   )
 }, 120_000)
 
@@ -185,6 +185,6 @@ test('inboxes are the same whether they are written or merged', async () => {
       await apply(large, LARGE_FANOUT, events, [1_000])
       expect(await inboxes(small.db)).toEqual(await inboxes(large.db))
     }),
-    { numRuns: 12 },
+    { numRuns: 25 },
   )
 }, 120_000)

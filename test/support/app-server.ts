@@ -16,7 +16,13 @@ export interface AppServerOptions {
 export async function startAppServer(connectionString: string, { env = {}, times }: AppServerOptions = {}): Promise<App> {
   const config = loadConfig({ PORT: '0', APP_KEYS: `app:${APP_SECRET}`, JWT_SECRET, FRAMES_PER_SECOND: '0', LOG_LEVEL: 'error', ...env })
   const secrets = await loadSecrets(config)
-  return startApp({ config, secrets, connectionString, logger: pino({ level: config.logLevel }), ...(times === undefined ? {} : { times }) })
+  return startApp({
+    config,
+    secrets,
+    connectionString,
+    logger: pino({ level: config.logLevel }),
+    ...(times === undefined ? {} : { times }),
+  })
 }
 
 /** One server for all tests of a file. After each test no socket may have seen what none may see. */

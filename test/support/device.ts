@@ -6,7 +6,13 @@ export interface Event {
   type: string
   at: string
   actor: { userId?: string; app?: string }
-  data: { [field: string]: unknown } & { content?: unknown; ordinal?: number; clientMessageId?: string; userId?: string; messageSeq?: number }
+  data: { [field: string]: unknown } & {
+    content?: unknown
+    ordinal?: number
+    clientMessageId?: string
+    userId?: string
+    messageSeq?: number
+  }
   position: string
   head: number
 }
@@ -60,7 +66,7 @@ export interface DeviceOptions {
   autoPong?: boolean
 }
 
-const PATIENCE_MS = 15_000
+const PATIENCE_MS = 30_000
 const pushTypes = new Set(['ok', 'error', 'pong', 'events', 'head', 'receipt', 'unread', 'presence', 'typing', 'goaway'])
 
 /**
@@ -73,8 +79,9 @@ export class Device {
   readonly violations: string[] = []
   pings = 0
   closeCode: number | undefined
-  closeReason = ''
   hello: Frame | undefined
+  /** Resolves when the socket is closed, whoever did it. */
+  readonly closed: Promise<void>
   /** What to give to the next hello. */
   position: string | undefined
   readonly #ws: WebSocket
@@ -92,10 +99,12 @@ export class Device {
       this.#wake()
     })
     ws.on('error', () => {})
-    ws.on('close', (code, reason) => {
-      this.closeCode = code
-      this.closeReason = reason.toString()
-      this.#wake()
+    this.closed = new Promise((resolve) => {
+      ws.on('close', (code) => {
+        this.closeCode = code
+        this.#wake()
+        resolve()
+      })
     })
   }
 
@@ -190,7 +199,9 @@ export class Device {
 
   /** Pushed facts, without those that were pushed again. */
   events(conversationId?: string): Event[] {
-    return this.frames.flatMap((frame) => (frame.type === 'events' && !frame.again ? frame.events! : [])).filter((event) => conversationId === undefined || event.conversationId === conversationId)
+    return this.frames
+      .flatMap((frame) => (frame.type === 'events' && !frame.again ? frame.events! : []))
+      .filter((event) => conversationId === undefined || event.conversationId === conversationId)
   }
 
   seqs(conversationId: string): number[] {
@@ -232,9 +243,13 @@ export class Device {
       const look = () => {
         const found = probe()
         if (found) settle(() => resolve(found))
-        else if (this.closeCode !== undefined) settle(() => reject(new Error(`expected ${what}, but the socket is closed (${this.closeCode})`)))
+        else if (this.closeCode !== undefined)
+          settle(() => reject(new Error(`expected ${what}, but the socket is closed (${this.closeCode})`)))
       }
-      const timer = setTimeout(() => settle(() => reject(new Error(`expected ${what} within ${PATIENCE_MS} ms; came ${this.#summary()}`))), PATIENCE_MS)
+      const timer = setTimeout(
+        () => settle(() => reject(new Error(`expected ${what} within ${PATIENCE_MS} ms; came ${this.#summary()}`))),
+        PATIENCE_MS,
+      )
       this.#looks.add(look)
       look()
     })
@@ -257,7 +272,12 @@ export class Device {
   #judge(frame: Frame): void {
     const { type, ref } = frame
     if (!pushTypes.has(type)) this.violations.push(`a frame of type ${type}`)
-    if (this.#saysHello && this.hello === undefined && !this.frames.some((one) => one.type === 'ok') && !['ok', 'error', 'pong', 'goaway'].includes(type)) {
+    if (
+      this.#saysHello &&
+      this.hello === undefined &&
+      !this.frames.some((one) => one.type === 'ok') &&
+      !['ok', 'error', 'pong', 'goaway'].includes(type)
+    ) {
       this.violations.push(`${type} came before the answer to hello`)
     }
     if ((type === 'ok' || type === 'error') && ref !== undefined) {
@@ -289,7 +309,8 @@ export class Device {
   }
 }
 
-const isLeavingOf = ({ type, data }: Event, userId: string | undefined) => (type === 'MemberLeft' || type === 'MemberRemoved') && data.userId === userId
+const isLeavingOf = ({ type, data }: Event, userId: string | undefined) =>
+  (type === 'MemberLeft' || type === 'MemberRemoved') && data.userId === userId
 
 /** By conversation strictly rising, dense seqs on one connection, or a `head` where something is left out; only `again` repeats. */
 class Sequences {
@@ -315,7 +336,8 @@ class Sequences {
     const last = this.#last.get(conversationId)
     const known = this.lastOf(conversationId)
     this.#last.set(conversationId, Math.max(seq, last ?? -1))
-    if (last === undefined && seq <= (this.#left.get(conversationId) ?? -1)) return `seq ${seq} came after one had left at ${this.#left.get(conversationId)}`
+    if (last === undefined && seq <= (this.#left.get(conversationId) ?? -1))
+      return `seq ${seq} came after one had left at ${this.#left.get(conversationId)}`
     if (isLeaving) {
       this.#left.set(conversationId, seq)
       this.#last.delete(conversationId)
@@ -328,6 +350,8 @@ class Sequences {
   }
 
   repeat({ conversationId, seq }: Event): string | undefined {
-    return seq <= (this.#last.get(conversationId) ?? this.#left.get(conversationId) ?? -1) ? undefined : `seq ${seq} came again, but was not sent before`
+    return seq <= (this.#last.get(conversationId) ?? this.#left.get(conversationId) ?? -1)
+      ? undefined
+      : `seq ${seq} came again, but was not sent before`
   }
 }

@@ -1,5 +1,9 @@
+import { once, setMaxListeners } from 'node:events'
+import { setTimeout as sleep } from 'node:timers/promises'
 import type { Device, Event, Frame } from './device.js'
 import type { User } from './world.js'
+
+const RETRY_MS = 20
 
 /**
  * A device whose line breaks at any place: what came after the break is lost to it, and it resumes from the place that the last
@@ -10,6 +14,8 @@ export class ForgetfulDevice {
   /** Of all connections, as far as they were kept. */
   readonly kept: Frame[] = []
   device: Device | undefined
+  /** What its server could not make good. */
+  notRecovered = 0
   #position: string | undefined
 
   constructor(user: User) {
@@ -18,7 +24,7 @@ export class ForgetfulDevice {
 
   async connect(): Promise<void> {
     this.device = await this.user.connect({ deviceId: 'forgetful', position: this.#position })
-    if (this.device.hello!.recovered !== true) throw new Error(`not recovered from ${this.#position}`)
+    if (this.device.hello!.recovered !== true) this.notRecovered += 1
     this.#position ??= this.device.hello!.position
   }
 
@@ -33,6 +39,17 @@ export class ForgetfulDevice {
     this.device = undefined
   }
 
+  /** Comes back whenever its server is lost, until it is told to rest; then its line is left as it is. */
+  async stayConnected(rest: AbortSignal): Promise<void> {
+    setMaxListeners(0, rest)
+    const resting = once(rest, 'abort')
+    while (!rest.aborted) {
+      if (!this.device) await this.connect().catch(() => sleep(RETRY_MS))
+      else if (this.device.closeCode === undefined) await Promise.race([this.device.closed, resting])
+      else this.cut(1)
+    }
+  }
+
   get frames(): Frame[] {
     return [...this.kept, ...(this.device?.frames ?? [])]
   }
@@ -45,7 +62,18 @@ export class ForgetfulDevice {
 
   /** The highest seq that a `head` has announced. */
   announced(conversationId: string): number {
-    return Math.max(-1, ...this.frames.flatMap((frame) => (frame.type === 'head' && frame.conversationId === conversationId ? [frame.seq!] : [])))
+    return Math.max(
+      -1,
+      ...this.frames.flatMap((frame) => (frame.type === 'head' && frame.conversationId === conversationId ? [frame.seq!] : [])),
+    )
+  }
+
+  /** It has this fact, or knows that it is there. */
+  async waitForSeq(conversationId: string, seq: number): Promise<void> {
+    await this.device!.until(
+      () => this.announced(conversationId) >= seq || this.events(conversationId).has(seq),
+      `seq ${seq} of ${conversationId}`,
+    )
   }
 
   /** What of `from`–`to` it neither has nor knows that it misses. */

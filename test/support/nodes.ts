@@ -7,7 +7,7 @@ import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
-import { freePort } from './redis.js'
+import { freePort } from './postgres.js'
 import { APP_SECRET, JWT_SECRET, User, World, unique } from './world.js'
 
 const main = fileURLToPath(new URL('../../dist/main.js', import.meta.url))
@@ -33,7 +33,16 @@ export class Node {
     if (!existsSync(main)) throw new Error('Nodes run what is built: npm run build first')
     const dataDir = await mkdtemp(join(tmpdir(), 'convolog-node-'))
     const port = env['PORT'] ?? String(await freePort())
-    const settings = { APP_KEYS: `app:${APP_SECRET}`, JWT_SECRET, FRAMES_PER_SECOND: '0', LOG_LEVEL: 'info', HOST: '127.0.0.1', PORT: port, DATA_DIR: dataDir, ...env }
+    const settings = {
+      APP_KEYS: `app:${APP_SECRET}`,
+      JWT_SECRET,
+      FRAMES_PER_SECOND: '0',
+      LOG_LEVEL: 'info',
+      HOST: '127.0.0.1',
+      PORT: port,
+      DATA_DIR: dataDir,
+      ...env,
+    }
     const node = new Node(settings, dataDir, `http://127.0.0.1:${port}`)
     await node.restart()
     return node
@@ -54,11 +63,17 @@ export class Node {
 
   /** Starts it again on the same port. Ends when it is ready. */
   async restart(): Promise<void> {
-    const child = spawn(process.execPath, [main, 'serve'], { env: { PATH: process.env['PATH'] ?? '', ...this.#env }, stdio: ['ignore', 'pipe', 'inherit'] })
+    const child = spawn(process.execPath, [main, 'serve'], {
+      env: { PATH: process.env['PATH'] ?? '', ...this.#env },
+      stdio: ['ignore', 'pipe', 'inherit'],
+    })
     this.#child = child
     createInterface({ input: child.stdout }).on('line', (line) => this.lines.push(line))
     for (const giveUpAt = Date.now() + START_MS_MAX; ; await sleep(30)) {
-      const isReady = await fetch(`${this.url}/health/ready`).then(({ ok }) => ok, () => false)
+      const isReady = await fetch(`${this.url}/health/ready`).then(
+        ({ ok }) => ok,
+        () => false,
+      )
       if (isReady) return
       if (child.exitCode !== null || Date.now() > giveUpAt) throw new Error(`a node did not start: ${this.lines.slice(-5).join('\n')}`)
     }

@@ -61,7 +61,12 @@ export async function startTestPostgres(): Promise<TestPostgres> {
 async function launch(cluster: Cluster, port: number): Promise<PostgresProcess> {
   for (const giveUpAt = Date.now() + startTimeoutMs; ; ) {
     await clearLeftover(cluster)
-    const server = new PostgresProcess(cluster, silent, { listen_addresses: '127.0.0.1', port, max_connections: 60, shared_buffers: '64MB' })
+    const server = new PostgresProcess(cluster, silent, {
+      listen_addresses: '127.0.0.1',
+      port,
+      max_connections: 150,
+      shared_buffers: '64MB',
+    })
     try {
       await server.ready()
       return server
@@ -82,16 +87,23 @@ async function createDatabase(connectionString: string): Promise<string> {
   return connectionString.replace(/\/postgres$/, `/${name}`)
 }
 
-function signalFamily(pid: number, signal: NodeJS.Signals): void {
-  for (const child of childrenOf(pid)) process.kill(child, signal)
-  process.kill(pid, signal)
+/** To a postmaster and its children. */
+export function signalFamily(pid: number, signal: NodeJS.Signals): void {
+  for (const one of [...childrenOf(pid), pid]) {
+    try {
+      process.kill(one, signal)
+    } catch (error) {
+      // It has ended meanwhile.
+      if ((error as NodeJS.ErrnoException).code !== 'ESRCH') throw error
+    }
+  }
 }
 
 function childrenOf(pid: number): number[] {
   return readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8').trim().split(' ').filter(Boolean).map(Number)
 }
 
-async function freePort(): Promise<number> {
+export async function freePort(): Promise<number> {
   const server = createServer().listen(0, '127.0.0.1')
   await once(server, 'listening')
   const { port } = server.address() as AddressInfo

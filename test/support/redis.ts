@@ -1,8 +1,8 @@
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
-import { type AddressInfo, createServer } from 'node:net'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { Redis } from 'ioredis'
+import { freePort } from './postgres.js'
 
 /** Tests that need it are skipped where it is not installed (scripts/redis.mjs says so). */
 export const hasRedis = spawnSync('redis-server', ['--version'], { stdio: 'ignore' }).status === 0
@@ -48,11 +48,12 @@ export async function startTestRedis(): Promise<TestRedis> {
     freeze: () => void server.kill('SIGSTOP'),
     thaw: () => void server.kill('SIGCONT'),
     flush: () => asked(async (redis) => void (await redis.flushall())),
-    keys: () => asked(async (redis) => {
-      const ttls = new Map<string, number>()
-      for (const key of await redis.keys('*')) ttls.set(key, await redis.pttl(key))
-      return ttls
-    }),
+    keys: () =>
+      asked(async (redis) => {
+        const ttls = new Map<string, number>()
+        for (const key of await redis.keys('*')) ttls.set(key, await redis.pttl(key))
+        return ttls
+      }),
     stop: async () => {
       if (server.exitCode !== null || server.signalCode !== null) return
       server.kill('SIGKILL')
@@ -62,22 +63,20 @@ export async function startTestRedis(): Promise<TestRedis> {
 }
 
 async function launch(port: number): Promise<ChildProcess> {
-  const server = spawn('redis-server', ['--port', String(port), '--bind', '127.0.0.1', '--save', '', '--appendonly', 'no', '--dir', '/tmp'], { stdio: 'ignore' })
+  const server = spawn(
+    'redis-server',
+    ['--port', String(port), '--bind', '127.0.0.1', '--save', '', '--appendonly', 'no', '--dir', '/tmp'],
+    { stdio: 'ignore' },
+  )
   for (const giveUpAt = Date.now() + START_MS_MAX; ; await sleep(20)) {
     const redis = new Redis(port, '127.0.0.1', { lazyConnect: true, retryStrategy: () => null })
     redis.on('error', () => {})
-    const answer = await redis.connect().then(() => redis.ping()).catch(() => undefined)
+    const answer = await redis
+      .connect()
+      .then(() => redis.ping())
+      .catch(() => undefined)
     redis.disconnect()
     if (answer === 'PONG') return server
     if (Date.now() > giveUpAt || server.exitCode !== null) throw new Error('redis-server did not start')
   }
-}
-
-export async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  const { port } = server.address() as AddressInfo
-  server.close()
-  await once(server, 'close')
-  return port
 }

@@ -14,10 +14,17 @@ export interface CallOptions {
 
 const TIMEOUT_MS = 30_000
 
-export async function call<Body = Record<string, unknown>>(url: string, { method = 'GET', body, token, headers = {} }: CallOptions = {}): Promise<Answer<Body>> {
+export async function call<Body = Record<string, unknown>>(
+  url: string,
+  { method = 'GET', body, token, headers = {} }: CallOptions = {},
+): Promise<Answer<Body>> {
   const answer = await fetch(url, {
     method,
-    headers: { ...(token === undefined ? {} : { authorization: `Bearer ${token}` }), ...(body === undefined ? {} : { 'content-type': 'application/json' }), ...headers },
+    headers: {
+      ...(token === undefined ? {} : { authorization: `Bearer ${token}` }),
+      ...(body === undefined ? {} : { 'content-type': 'application/json' }),
+      ...headers,
+    },
     signal: AbortSignal.timeout(TIMEOUT_MS),
     ...(body === undefined ? {} : { body: JSON.stringify(body) }),
   })

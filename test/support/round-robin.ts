@@ -13,7 +13,10 @@ export async function startRoundRobin(ports: readonly number[], port = 0): Promi
   const server = createServer((client) => {
     const upstream = connect({ host: '127.0.0.1', port: ports[turn++ % ports.length]!, noDelay: true })
     client.setNoDelay(true)
-    for (const [socket, other] of [[client, upstream], [upstream, client]] as const) {
+    for (const [socket, other] of [
+      [client, upstream],
+      [upstream, client],
+    ] as const) {
       open.add(socket)
       socket.on('error', () => other.destroy())
       socket.on('close', () => {

@@ -66,7 +66,11 @@ export class User {
   }
 
   send(conversation: { conversationId: string }, words = 'hello', fields: object = {}): Promise<Sent> {
-    return this.write('POST', `/v1/conversations/${conversation.conversationId}/messages`, { clientMessageId: unique('m'), content: text(words), ...fields })
+    return this.write('POST', `/v1/conversations/${conversation.conversationId}/messages`, {
+      clientMessageId: unique('m'),
+      content: text(words),
+      ...fields,
+    })
   }
 
   /** Some messages, one after the other; gives the last. */
@@ -96,7 +100,9 @@ export class User {
   async events({ conversationId }: { conversationId: string }): Promise<Event[]> {
     const events: Event[] = []
     for (;;) {
-      const page = await this.get<{ items: Event[]; head: number }>(`/v1/conversations/${conversationId}/events?limit=200&after=${events.at(-1)?.seq ?? -1}`)
+      const page = await this.get<{ items: Event[]; head: number }>(
+        `/v1/conversations/${conversationId}/events?limit=200&after=${events.at(-1)?.seq ?? -1}`,
+      )
       events.push(...page.items)
       if (page.items.length === 0 || events.at(-1)!.seq >= page.head) return events
     }
@@ -105,10 +111,15 @@ export class User {
   /** A device that has said hello. */
   async connect(options: Partial<Hello> & DeviceOptions = {}): Promise<Device> {
     const { path, headers, autoPong, ...hello } = options
-    const device = await this.open({ ...(path === undefined ? {} : { path }), ...(headers === undefined ? {} : { headers }), ...(autoPong === undefined ? {} : { autoPong }) })
+    const device = await this.open({
+      ...(path === undefined ? {} : { path }),
+      ...(headers === undefined ? {} : { headers }),
+      ...(autoPong === undefined ? {} : { autoPong }),
+    })
     const answer = await device.sayHello({ token: this.token, ...hello })
-    if (answer.type !== 'ok') throw new Error(`hello was refused: ${JSON.stringify(answer)}`)
-    return device
+    if (answer.type === 'ok') return device
+    device.terminate()
+    throw new Error(`hello was refused: ${JSON.stringify(answer)}`)
   }
 
   open(options: DeviceOptions = {}): Promise<Device> {

@@ -15,7 +15,7 @@ export function presenceRoutes(app: Api, { presence }: RouteParts): void {
         tags: ['Presence'],
         summary: 'Who is online, as far as the caller may see it',
         description:
-          'Visible are those with whom the caller shares a conversation, and its contacts, where neither has blocked the other. All others look offline.',
+          'Visible are those with whom the caller shares a conversation, and those who have the caller as a contact, where neither has blocked the other. All others look offline.',
         querystring: NoQuery,
         body: closedObject({ userIds: Type.Array(UserId, { minItems: 1, maxItems: USERS_MAX, examples: [['bob']] }) }),
         response: { 200: PresenceList },

@@ -1,5 +1,5 @@
 import { invalidField } from '../../domain/errors.js'
-import { conversationStream } from '../../domain/ids.js'
+import { SEQ_MAX, conversationStream } from '../../domain/ids.js'
 import { Seq, closedObject } from '../../schemas/common.js'
 import { InConversation, NoQuery, ReadMark, ReceiptPage, ReceiptsQuery } from '../../schemas/rest.js'
 import { actingUser, reader } from '../callers.js'
@@ -64,6 +64,6 @@ export function receiptRoutes(app: Api, parts: RouteParts): void {
 
 /** By the log: the history may not have it yet. */
 async function requireMessage({ store }: RouteParts, conversationId: string, seq: number): Promise<void> {
-  const [event] = await store.readStream(conversationStream(conversationId), { from: seq, limit: 1 })
+  const [event] = seq > SEQ_MAX ? [] : await store.readStream(conversationStream(conversationId), { from: seq, limit: 1 })
   if (event?.type !== 'MessageSent') throw invalidField('readBy', 'is not the seq of a message of this conversation')
 }

@@ -19,7 +19,7 @@ const relations: readonly Relation[] = [
     path: 'contacts',
     tag: 'Contacts',
     noun: 'Contact',
-    effect: 'Its presence is then visible to the caller, as far as it has not blocked it.',
+    effect: "The caller's presence is then visible to that user, and pushed to its devices, unless one of the two has blocked the other.",
     add: 'AddContact',
     remove: 'RemoveContact',
   },

@@ -32,6 +32,7 @@ export class LogTail {
   #bytes = 0
   #readers = 0
   #filling = false
+  #lookAgain = false
 
   constructor(options: LogTailOptions) {
     this.#options = options
@@ -65,10 +66,15 @@ export class LogTail {
 
   /** Somebody says that there may be more. */
   async look(): Promise<void> {
+    // A page that is being read may have been taken before what is announced now.
+    this.#lookAgain = true
     if (this.#readers === 0 || this.#filling) return
     this.#filling = true
-    const after = this.#last
-    this.#append(after + 1, await this.#options.read(after).catch(() => []))
+    while (this.#lookAgain) {
+      this.#lookAgain = false
+      const after = this.#last
+      this.#append(after + 1, await this.#options.read(after).catch(() => []))
+    }
     this.#filling = false
     void this.#fill()
   }
@@ -120,6 +126,7 @@ export class LogTail {
       else this.#append(after + 1, page)
     }
     this.#filling = false
+    if (this.#lookAgain && !this.#options.signal.aborted) void this.look()
   }
 
   /** Takes a page from the database, and then our own commits that had waited for it. */
