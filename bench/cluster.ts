@@ -37,10 +37,19 @@ export class ClusterNode {
 
   /** Ends when it is ready. */
   async start(): Promise<void> {
-    const child = spawn(process.execPath, [main, 'serve'], { env: { PATH: process.env['PATH'] ?? '', ...this.#env }, stdio: ['ignore', 'ignore', 'inherit'] })
+    const child = spawn(process.execPath, [main, 'serve'], {
+      env: { PATH: process.env['PATH'] ?? '', ...this.#env },
+      stdio: ['ignore', 'ignore', 'inherit'],
+    })
     this.#child = child
     for (const giveUpAt = Date.now() + START_MS_MAX; Date.now() < giveUpAt; await sleep(20)) {
-      if (await fetch(`${this.url}/health/ready`).then(({ ok }) => ok, () => false)) return
+      if (
+        await fetch(`${this.url}/health/ready`).then(
+          ({ ok }) => ok,
+          () => false,
+        )
+      )
+        return
       if (child.exitCode !== null) break
     }
     throw new Error(`the node at ${this.url} did not start`)
@@ -66,13 +75,25 @@ export async function startCluster(count: number): Promise<Cluster> {
   const folder = temporaryFolder()
   const ports = await Promise.all(Array.from({ length: count + 2 }, freePort))
   const [postgresPort = 0, redisPort = 0, ...nodePorts] = ports
-  const postgres = new PostgresProcess(await openCluster(folder), pino({ level: 'silent' }), { listen_addresses: '127.0.0.1', port: postgresPort, max_connections: 30 * count })
+  const postgres = new PostgresProcess(await openCluster(folder), pino({ level: 'silent' }), {
+    listen_addresses: '127.0.0.1',
+    port: postgresPort,
+    max_connections: 30 * count,
+  })
   await postgres.ready()
-  const redis = spawn('redis-server', ['--port', String(redisPort), '--bind', '127.0.0.1', '--save', '', '--appendonly', 'no', '--dir', folder], { stdio: 'ignore' })
+  const redis = spawn(
+    'redis-server',
+    ['--port', String(redisPort), '--bind', '127.0.0.1', '--save', '', '--appendonly', 'no', '--dir', folder],
+    { stdio: 'ignore' },
+  )
   redis.on('error', () => console.error('redis-server is not installed: node scripts/redis.mjs'))
   const env = {
-    DATABASE_URL: `postgres://${CLUSTER_ROLE}@127.0.0.1:${postgresPort}/postgres`, REDIS_URL: `redis://127.0.0.1:${redisPort}`,
-    APP_KEYS: `bench:${APP_SECRET}`, JWT_SECRET, FRAMES_PER_SECOND: '0', LOG_LEVEL: 'silent',
+    DATABASE_URL: `postgres://${CLUSTER_ROLE}@127.0.0.1:${postgresPort}/postgres`,
+    REDIS_URL: `redis://127.0.0.1:${redisPort}`,
+    APP_KEYS: `bench:${APP_SECRET}`,
+    JWT_SECRET,
+    FRAMES_PER_SECOND: '0',
+    LOG_LEVEL: 'silent',
   }
   const nodes = nodePorts.map((port, i) => new ClusterNode(port, { ...env, DATA_DIR: `${folder}/node-${i}` }))
   for (const node of nodes) await node.start()
@@ -82,7 +103,11 @@ export async function startCluster(count: number): Promise<Cluster> {
   })
 
   const call = async (userId: string, method: string, path: string, body?: object): Promise<Record<string, unknown>> => {
-    const headers = { authorization: `Bearer ${APP_SECRET}`, 'on-behalf-of': userId, ...(body ? { 'content-type': 'application/json' } : {}) }
+    const headers = {
+      authorization: `Bearer ${APP_SECRET}`,
+      'on-behalf-of': userId,
+      ...(body ? { 'content-type': 'application/json' } : {}),
+    }
     const answer = await fetch(`${nodes[0]!.url}/v1${path}`, { method, headers, ...(body ? { body: JSON.stringify(body) } : {}) })
     if (!answer.ok) throw new Error(`${method} ${path}: ${answer.status} ${await answer.text()}`)
     return (await answer.json()) as Record<string, unknown>
@@ -90,11 +115,16 @@ export async function startCluster(count: number): Promise<Cluster> {
   return {
     nodes,
     token: tokenOf,
-    createGroup: async (owner, others) => (await call(owner, 'POST', '/conversations', { type: 'group', memberIds: others }))['conversationId'] as string,
+    createGroup: async (owner, others) =>
+      (await call(owner, 'POST', '/conversations', { type: 'group', memberIds: others }))['conversationId'] as string,
     events: async (userId, conversationId) => {
       const all: { seq: number; clientMessageId: string | undefined }[] = []
       for (;;) {
-        const { items } = (await call(userId, 'GET', `/conversations/${conversationId}/events?limit=200&after=${all.at(-1)?.seq ?? -1}`)) as { items: { seq: number; data: { clientMessageId?: string } }[] }
+        const { items } = (await call(
+          userId,
+          'GET',
+          `/conversations/${conversationId}/events?limit=200&after=${all.at(-1)?.seq ?? -1}`,
+        )) as { items: { seq: number; data: { clientMessageId?: string } }[] }
         if (items.length === 0) return all
         for (const { seq, data } of items) all.push({ seq, clientMessageId: data.clientMessageId })
       }
@@ -110,7 +140,12 @@ export async function startCluster(count: number): Promise<Cluster> {
 
 function tokenOf(userId: string): string {
   const now = Math.floor(Date.now() / 1_000)
-  const body = [{ alg: 'HS256', typ: 'JWT' }, { sub: userId, iat: now, exp: now + 3_600 }].map((part) => Buffer.from(JSON.stringify(part)).toString('base64url')).join('.')
+  const body = [
+    { alg: 'HS256', typ: 'JWT' },
+    { sub: userId, iat: now, exp: now + 3_600 },
+  ]
+    .map((part) => Buffer.from(JSON.stringify(part)).toString('base64url'))
+    .join('.')
   return `${body}.${createHmac('sha256', JWT_SECRET).update(body).digest('base64url')}`
 }
 

@@ -5,7 +5,14 @@ import { Program, cpuBetween, removeFolder, temporaryFolder } from './processes.
 
 const secret = 'a secret for the bench alone'
 const main = fileURLToPath(new URL('../src/main.js', import.meta.url))
-const settings = { APP_KEYS: 'bench:bench-secret-0123456789', JWT_SECRET: secret, PORT: '0', HOST: '127.0.0.1', FRAMES_PER_SECOND: '0', LOG_LEVEL: 'warn' }
+const settings = {
+  APP_KEYS: 'bench:bench-secret-0123456789',
+  JWT_SECRET: secret,
+  PORT: '0',
+  HOST: '127.0.0.1',
+  FRAMES_PER_SECOND: '0',
+  LOG_LEVEL: 'warn',
+}
 
 export class Convolog {
   readonly program: Program
@@ -28,13 +35,22 @@ export class Convolog {
   /** A user's token, as the app's own server would make it. */
   token(userId: string): string {
     const now = Math.floor(Date.now() / 1_000)
-    const body = [{ alg: 'HS256', typ: 'JWT' }, { sub: userId, iat: now, exp: now + 3_600 }].map((part) => Buffer.from(JSON.stringify(part)).toString('base64url')).join('.')
+    const body = [
+      { alg: 'HS256', typ: 'JWT' },
+      { sub: userId, iat: now, exp: now + 3_600 },
+    ]
+      .map((part) => Buffer.from(JSON.stringify(part)).toString('base64url'))
+      .join('.')
     return `${body}.${createHmac('sha256', secret).update(body).digest('base64url')}`
   }
 
   /** A call of the app for a user. */
   async call<Answer>(userId: string, method: string, path: string, body?: object): Promise<Answer> {
-    const headers = { authorization: 'Bearer bench-secret-0123456789', 'on-behalf-of': userId, ...(body ? { 'content-type': 'application/json' } : {}) }
+    const headers = {
+      authorization: 'Bearer bench-secret-0123456789',
+      'on-behalf-of': userId,
+      ...(body ? { 'content-type': 'application/json' } : {}),
+    }
     const answer = await fetch(`${this.url}/v1${path}`, { method, headers, ...(body ? { body: JSON.stringify(body) } : {}) })
     if (!answer.ok) throw new Error(`${method} ${path}: ${answer.status} ${await answer.text()}`)
     return (await answer.json()) as Answer
@@ -63,7 +79,8 @@ export class Convolog {
         await this.call(userId, 'GET', `/inbox?limit=1&minPosition=${position}`)
         return performance.now() - startedAt
       } catch (error) {
-        if (performance.now() - startedAt > waitMs) throw new Error(`the read models did not catch up within ${waitMs} ms`, { cause: error })
+        if (performance.now() - startedAt > waitMs)
+          throw new Error(`the read models did not catch up within ${waitMs} ms`, { cause: error })
       }
     }
   }
@@ -97,7 +114,11 @@ export interface Replayed {
 const numberOf = (text: string) => Number(text.replaceAll(',', ''))
 
 /** Runs `work` on all, so many at once. */
-export async function inParallel<Item, Result>(items: readonly Item[], atOnce: number, work: (item: Item) => Promise<Result>): Promise<Result[]> {
+export async function inParallel<Item, Result>(
+  items: readonly Item[],
+  atOnce: number,
+  work: (item: Item) => Promise<Result>,
+): Promise<Result[]> {
   const results: Result[] = []
   for (let at = 0; at < items.length; at += atOnce) results.push(...(await Promise.all(items.slice(at, at + atOnce).map(work))))
   return results

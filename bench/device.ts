@@ -35,12 +35,21 @@ export class Device {
 
   private constructor(url: string) {
     const { hostname, port } = new URL(url)
-    this.#opened = new Promise((resolve) => { this.#open = resolve })
-    this.#socket = connect({ host: hostname, port: Number(port), noDelay: true, onread: { buffer: readBuffer, callback: (bytes) => this.#read(bytes) } })
+    this.#opened = new Promise((resolve) => {
+      this.#open = resolve
+    })
+    this.#socket = connect({
+      host: hostname,
+      port: Number(port),
+      noDelay: true,
+      onread: { buffer: readBuffer, callback: (bytes) => this.#read(bytes) },
+    })
     this.#socket.on('error', () => this.#closed(0))
     this.#socket.on('close', () => this.#closed(0))
     const key = randomBytes(16).toString('base64')
-    this.#socket.write(`GET /v1/ws HTTP/1.1\r\nHost: ${hostname}:${port}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: ${key}\r\nSec-WebSocket-Version: 13\r\n\r\n`)
+    this.#socket.write(
+      `GET /v1/ws HTTP/1.1\r\nHost: ${hostname}:${port}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: ${key}\r\nSec-WebSocket-Version: 13\r\n\r\n`,
+    )
   }
 
   static async open(url: string): Promise<Device> {
@@ -132,7 +141,8 @@ export class Device {
       this.#pending.push(Buffer.from(readBuffer.subarray(0, count)))
       return
     }
-    const data = this.#pending.length === 0 ? readBuffer.subarray(0, count) : Buffer.concat([...this.#pending, readBuffer.subarray(0, count)])
+    const data =
+      this.#pending.length === 0 ? readBuffer.subarray(0, count) : Buffer.concat([...this.#pending, readBuffer.subarray(0, count)])
     const taken = this.#isOpen ? this.#frames(data, 0, at) : this.#handshake(data, at)
     this.#pendingBytes = data.length - taken
     this.#pending = taken === data.length ? [] : [Buffer.from(data.subarray(taken))]

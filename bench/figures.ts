@@ -46,14 +46,19 @@ export const rate = (value: number, unit: string) => `${Math.round(value).toLoca
 export const milliseconds = (ms: number) => `${ms < 10 ? ms.toFixed(1) : Math.round(ms)} ms`
 export const percent = (share: number) => `${Math.round(share * 100)} %`
 /** From CPU time in ms for one of whatever is counted. */
-export const byCpu = (ms: number, rawMs: number) => `${(ms * 1_000).toPrecision(3)} µs, raw ${(rawMs * 1_000).toPrecision(3)}: ${percent(rawMs / ms)}`
+export const byCpu = (ms: number, rawMs: number) =>
+  `${(ms * 1_000).toPrecision(3)} µs, raw ${(rawMs * 1_000).toPrecision(3)}: ${percent(rawMs / ms)}`
 export const times = (factor: number) => `× ${factor.toFixed(1)}`
 
 export function printTable(rows: readonly Row[]): void {
   const heads: Required<Row> = { what: 'what', figure: 'figure', raw: 'raw', ratio: 'ratio', byCpu: 'by CPU time', goal: 'goal' }
   const keys = Object.keys(heads) as (keyof Row)[]
   const widths = keys.map((key) => Math.max(...[heads, ...rows].map((row) => (row[key] ?? '').length)))
-  const line = (row: Row) => keys.map((key, i) => (row[key] ?? '').padEnd(widths[i] ?? 0)).join('  ').trimEnd()
+  const line = (row: Row) =>
+    keys
+      .map((key, i) => (row[key] ?? '').padEnd(widths[i] ?? 0))
+      .join('  ')
+      .trimEnd()
   console.log(`\n${line(heads)}\n${widths.map((width) => '─'.repeat(width)).join('  ')}`)
   for (const row of rows) console.log(line(row))
 }

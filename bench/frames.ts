@@ -13,7 +13,11 @@ export function parseOk(frame: string): { n: number; seq: number; position: stri
   const seqAt = frame.indexOf('"seq":')
   const positionAt = frame.indexOf('"position":"')
   if (seqAt < 0 || frame.includes('"duplicate"')) throw new Error(`expected the first ok, got ${frame.slice(0, 300)}`)
-  return { n: integerAt(frame, 19) - 1, seq: integerAt(frame, seqAt + 6), position: positionAt < 0 ? '' : frame.slice(positionAt + 12, frame.indexOf('"', positionAt + 12)) }
+  return {
+    n: integerAt(frame, 19) - 1,
+    seq: integerAt(frame, seqAt + 6),
+    position: positionAt < 0 ? '' : frame.slice(positionAt + 12, frame.indexOf('"', positionAt + 12)),
+  }
 }
 
 /** Every message in a frame of events: its seq and its number. All events must be messages. */

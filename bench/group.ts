@@ -37,7 +37,9 @@ export async function benchGroup(): Promise<Row[]> {
       const step = await group.run(messagesPerSecond)
       steps.push(step)
       const verdict = step.isSustained ? 'sustained' : 'too much'
-      console.log(`(b) ${messagesPerSecond} messages/s: ${rate(step.deliveriesPerSecond, 'deliveries')}, ${String(step.deliveries)}, ${step.eventsPerFrame.toFixed(1)} events a frame, ${verdict}; ${step.cpu}`)
+      console.log(
+        `(b) ${messagesPerSecond} messages/s: ${rate(step.deliveriesPerSecond, 'deliveries')}, ${String(step.deliveries)}, ${step.eventsPerFrame.toFixed(1)} events a frame, ${verdict}; ${step.cpu}`,
+      )
       if (!step.isSustained) break
     }
     if (!group.isBroken) await group.check()
@@ -46,11 +48,21 @@ export async function benchGroup(): Promise<Row[]> {
     const goal = steps[SWEEP.indexOf(GOAL)] ?? best
     return [
       {
-        what: `(b) group of ${MEMBERS}, most`, figure: rate(best.deliveriesPerSecond, 'deliveries'), raw: rate(raw, 'deliveries'),
-        ratio: percent(best.deliveriesPerSecond / raw), goal: `≥ ${(GOAL * MEMBERS).toLocaleString('en')} deliveries/s`,
+        what: `(b) group of ${MEMBERS}, most`,
+        figure: rate(best.deliveriesPerSecond, 'deliveries'),
+        raw: rate(raw, 'deliveries'),
+        ratio: percent(best.deliveriesPerSecond / raw),
+        goal: `≥ ${(GOAL * MEMBERS).toLocaleString('en')} deliveries/s`,
       },
-      { what: '    send to delivery then', figure: `${String(best.deliveries)}, ${best.eventsPerFrame.toFixed(0)} events a frame`, goal: 'merged for up to 100 ms' },
-      { what: `    at ${GOAL} messages/s`, figure: `${rate(goal.deliveriesPerSecond, 'deliveries')}, p99 ${milliseconds(goal.deliveries.at(0.99))}` },
+      {
+        what: '    send to delivery then',
+        figure: `${String(best.deliveries)}, ${best.eventsPerFrame.toFixed(0)} events a frame`,
+        goal: 'merged for up to 100 ms',
+      },
+      {
+        what: `    at ${GOAL} messages/s`,
+        figure: `${rate(goal.deliveriesPerSecond, 'deliveries')}, p99 ${milliseconds(goal.deliveries.at(0.99))}`,
+      },
     ]
   } finally {
     await convolog.stop()
@@ -108,7 +120,13 @@ class Group {
     await this.#drain()
     const deliveriesPerSecond = (deliveredInTime / cpu.at) * 1_000
     const isSustained = !this.isBroken && latencies.at(0.99) <= SUSTAINED_P99_MS && deliveriesPerSecond > messagesPerSecond * MEMBERS * 0.9
-    return { deliveriesPerSecond, deliveries: latencies, eventsPerFrame: (this.#delivered - deliveredBefore) / (this.#frames - framesBefore), cpu: describeCpu(cpu), isSustained }
+    return {
+      deliveriesPerSecond,
+      deliveries: latencies,
+      eventsPerFrame: (this.#delivered - deliveredBefore) / (this.#frames - framesBefore),
+      cpu: describeCpu(cpu),
+      isSustained,
+    }
   }
 
   #sendNext(): void {
@@ -121,7 +139,8 @@ class Group {
   async #drain(): Promise<void> {
     for (let waitedMs = 0; this.#answered < this.#sent || this.#delivered < this.#sent * MEMBERS; waitedMs += 10) {
       if (this.isBroken) return
-      if (waitedMs > DRAIN_MS_MAX) throw new Error(`${this.#sent * MEMBERS - this.#delivered} deliveries are missing ${DRAIN_MS_MAX} ms after the last send`)
+      if (waitedMs > DRAIN_MS_MAX)
+        throw new Error(`${this.#sent * MEMBERS - this.#delivered} deliveries are missing ${DRAIN_MS_MAX} ms after the last send`)
       await sleep(10)
     }
   }
@@ -196,7 +215,10 @@ function userIdBefore(frame: string, seq: number): string {
 
 async function openGroup(convolog: Convolog): Promise<Group> {
   const users = Array.from({ length: MEMBERS }, (_, i) => `u${i}`)
-  const { conversationId, position } = await convolog.call<{ conversationId: string; position: string }>('u0', 'POST', '/conversations', { type: 'group', memberIds: users.slice(1) })
+  const { conversationId, position } = await convolog.call<{ conversationId: string; position: string }>('u0', 'POST', '/conversations', {
+    type: 'group',
+    memberIds: users.slice(1),
+  })
   await convolog.caughtUp('u0', position, DRAIN_MS_MAX)
   const devices = await inParallel(users, 50, async (userId) => {
     const device = await Device.open(convolog.url)
@@ -214,11 +236,17 @@ async function broadcastRaw(): Promise<number> {
   const program = new Program([worker('raw-broadcast'), String(MEMBERS), String(RAW_EVENTS_PER_FRAME)])
   const { url } = await program.result<{ url: string }>()
   let frames = 0
-  const devices = await inParallel(Array.from({ length: MEMBERS }, (_, i) => i), 50, async () => {
-    const device = await Device.open(url)
-    device.onText = () => { frames += 1 }
-    return device
-  })
+  const devices = await inParallel(
+    Array.from({ length: MEMBERS }, (_, i) => i),
+    50,
+    async () => {
+      const device = await Device.open(url)
+      device.onText = () => {
+        frames += 1
+      }
+      return device
+    },
+  )
   await sleep(500)
   const [framesBefore, before] = [frames, program.cpu()]
   await sleep(RAW_MS)

@@ -6,7 +6,13 @@ import { pinGenerator, pinning } from './processes.js'
 import { benchResume } from './resume.js'
 import { benchSend } from './send.js'
 
-const parts: Record<string, () => Promise<Row[]>> = { a: () => benchSend({ replays: false }), b: benchGroup, c: () => benchSend({ replays: true }), d: benchResume, e: benchLog }
+const parts: Record<string, () => Promise<Row[]>> = {
+  a: () => benchSend({ replays: false }),
+  b: benchGroup,
+  c: () => benchSend({ replays: true }),
+  d: benchResume,
+  e: benchLog,
+}
 
 const asked = process.argv.slice(2)
 const unknown = asked.filter((name) => !(name in parts))

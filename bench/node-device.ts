@@ -22,7 +22,15 @@ export interface Tally {
 }
 
 export const newTally = (): Tally => ({
-  acknowledged: 0, delivered: 0, reordered: 0, repeated: 0, holes: 0, seam: 0, notRecovered: 0, recoveries: new Latencies(), acks: new Latencies(),
+  acknowledged: 0,
+  delivered: 0,
+  reordered: 0,
+  repeated: 0,
+  holes: 0,
+  seam: 0,
+  notRecovered: 0,
+  recoveries: new Latencies(),
+  acks: new Latencies(),
 })
 
 interface Frame {
@@ -86,7 +94,9 @@ export class NodeDevice {
 
   /** The next fact. */
   next(): Promise<void> {
-    return new Promise((resolve) => { this.#onNext = resolve })
+    return new Promise((resolve) => {
+      this.#onNext = resolve
+    })
   }
 
   stop(): void {
@@ -95,14 +105,27 @@ export class NodeDevice {
   }
 
   #tryOnce(): Promise<boolean> {
-    const ws = new WebSocket(`${this.#urls[Math.floor(Math.random() * this.#urls.length)]!.replace('http', 'ws')}/v1/ws`, { perMessageDeflate: false, handshakeTimeout: ANSWER_MS_MAX })
+    const ws = new WebSocket(`${this.#urls[Math.floor(Math.random() * this.#urls.length)]!.replace('http', 'ws')}/v1/ws`, {
+      perMessageDeflate: false,
+      handshakeTimeout: ANSWER_MS_MAX,
+    })
     return new Promise((resolve) => {
       const tooLate = setTimeout(() => ws.terminate(), ANSWER_MS_MAX)
       const settle = (isLive: boolean) => {
         clearTimeout(tooLate)
         resolve(isLive)
       }
-      ws.once('open', () => ws.send(JSON.stringify({ type: 'hello', ref: 0, token: this.#token, deviceId: 'phone', ...(this.#position === undefined ? {} : { position: this.#position }) })))
+      ws.once('open', () =>
+        ws.send(
+          JSON.stringify({
+            type: 'hello',
+            ref: 0,
+            token: this.#token,
+            deviceId: 'phone',
+            ...(this.#position === undefined ? {} : { position: this.#position }),
+          }),
+        ),
+      )
       ws.on('message', (data: Buffer) => {
         const frame = JSON.parse(data.toString()) as Frame
         if (frame.ref !== 0) return this.#take(frame)
@@ -134,14 +157,25 @@ export class NodeDevice {
     this.#ws = undefined
     if (this.#isStopped) return
     const lostAt = performance.now()
-    void sleep(Math.random() * 100).then(() => this.connect()).then(() => this.#tally.recoveries.add(performance.now() - lostAt))
+    void sleep(Math.random() * 100)
+      .then(() => this.connect())
+      .then(() => this.#tally.recoveries.add(performance.now() - lostAt))
   }
 
   /** Kept until it is acknowledged, also while there is no connection. */
   #send(id: string, sentAt: number): void {
     const ref = (this.#ref += 1)
     this.#pending.set(ref, { id, sentAt })
-    if (this.#isLive) this.#ws?.send(JSON.stringify({ type: 'message.send', ref, conversationId: this.conversationId, clientMessageId: id, content: { type: 'text', text: 'still there?' } }))
+    if (this.#isLive)
+      this.#ws?.send(
+        JSON.stringify({
+          type: 'message.send',
+          ref,
+          conversationId: this.conversationId,
+          clientMessageId: id,
+          content: { type: 'text', text: 'still there?' },
+        }),
+      )
   }
 
   #take(frame: Frame): void {

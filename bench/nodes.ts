@@ -15,7 +15,10 @@ const CONNECT_AT_ONCE = 50
 const SETTLE_MS_MAX = 60_000
 const LATENCY_MESSAGES = 1_000
 
-const { values } = parseArgs({ args: process.argv.slice(2), options: { devices: { type: 'string' }, seconds: { type: 'string' }, rate: { type: 'string' } } })
+const { values } = parseArgs({
+  args: process.argv.slice(2),
+  options: { devices: { type: 'string' }, seconds: { type: 'string' }, rate: { type: 'string' } },
+})
 const deviceCount = Number(values.devices ?? 2_000)
 const trafficMs = Number(values.seconds ?? 60) * 1_000
 const messagesPerSecond = Number(values.rate ?? 200)
@@ -34,20 +37,28 @@ async function measureLatency({ nodes, createGroup, token }: Cluster): Promise<R
   const users = ['latency-0', 'latency-1', 'latency-2']
   const urls = [nodes[1]!, nodes[1]!, nodes[2]!].map(({ url }) => url)
   const conversationId = await createGroup(users[0]!, users.slice(1))
-  const [sender, near, far] = users.map((userId, i) => new NodeDevice({ userId, token: token(userId), urls: [urls[i]!], tally: newTally(), conversationId }))
+  const [sender, near, far] = users.map(
+    (userId, i) => new NodeDevice({ userId, token: token(userId), urls: [urls[i]!], tally: newTally(), conversationId }),
+  )
   await Promise.all([sender!, near!, far!].map((device) => device.connect()))
   const [toNear, toFar] = [new Latencies(), new Latencies()]
   for (let n = 0; n < LATENCY_MESSAGES; n += 1) {
     const sentAt = performance.now()
-    const arrivals = [near!.next().then(() => toNear.add(performance.now() - sentAt)), far!.next().then(() => toFar.add(performance.now() - sentAt))]
+    const arrivals = [
+      near!.next().then(() => toNear.add(performance.now() - sentAt)),
+      far!.next().then(() => toFar.add(performance.now() - sentAt)),
+    ]
     sender!.say()
     await Promise.all(arrivals)
     await sleep(2)
   }
   for (const device of [sender!, near!, far!]) device.stop()
   return {
-    what: 'from a device to one on another node (raw: on the same node)', figure: String(toFar), raw: String(toNear),
-    ratio: times(toFar.at(0.5) / toNear.at(0.5)), goal: 'p50 10 ms',
+    what: 'from a device to one on another node (raw: on the same node)',
+    figure: String(toFar),
+    raw: String(toNear),
+    ratio: times(toFar.at(0.5) / toNear.at(0.5)),
+    goal: 'p50 10 ms',
   }
 }
 
@@ -76,7 +87,10 @@ async function measureFaults(running: Cluster): Promise<Row[]> {
     { what: 'holes', figure: String(tally.holes), goal: '0' },
     { what: 'repeated at the seam of a resume, dropped by seq', figure: String(tally.seam) },
     { what: 'reconnects, of them not recovered', figure: `${tally.recoveries.count}, ${tally.notRecovered}` },
-    { what: 'recovery (socket lost to hello answered)', figure: `${String(tally.recoveries)}, longest ${milliseconds(tally.recoveries.at(1))}` },
+    {
+      what: 'recovery (socket lost to hello answered)',
+      figure: `${String(tally.recoveries)}, longest ${milliseconds(tally.recoveries.at(1))}`,
+    },
     { what: 'send to acknowledgement', figure: `${String(tally.acks)}, longest ${milliseconds(tally.acks.at(1))}` },
   ]
 }
@@ -89,7 +103,8 @@ async function connectAll({ nodes, createGroup, token }: Cluster, tally: Tally):
     const conversationId = await createGroup(owner, others)
     for (const userId of [owner, ...others]) devices.push(new NodeDevice({ userId, token: token(userId), urls, tally, conversationId }))
   }
-  for (let at = 0; at < devices.length; at += CONNECT_AT_ONCE) await Promise.all(devices.slice(at, at + CONNECT_AT_ONCE).map((device) => device.connect()))
+  for (let at = 0; at < devices.length; at += CONNECT_AT_ONCE)
+    await Promise.all(devices.slice(at, at + CONNECT_AT_ONCE).map((device) => device.connect()))
   return devices
 }
 

@@ -21,7 +21,9 @@ process.on('exit', () => {
 })
 for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => process.exit(1))
 
-export const pinning = cores ? `server and Postgres on core ${cores[0]}, generator on core ${cores[1]}` : 'not pinned: there is one core, or no taskset'
+export const pinning = cores
+  ? `server and Postgres on core ${cores[0]}, generator on core ${cores[1]}`
+  : 'not pinned: there is one core, or no taskset'
 
 /** This process is the generator. */
 export function pinGenerator(): void {
@@ -73,7 +75,8 @@ export class Program {
         const found = pattern.exec(line)
         if (found) return found
       }
-      if (this.#child.exitCode !== null || Date.now() > giveUpAt) throw new Error(`${this.#child.spawnargs.join(' ')} did not say ${String(pattern)}`)
+      if (this.#child.exitCode !== null || Date.now() > giveUpAt)
+        throw new Error(`${this.#child.spawnargs.join(' ')} did not say ${String(pattern)}`)
       await new Promise<void>((resolve) => {
         const timer = setTimeout(resolve, 1_000)
         this.#onLine = () => {
@@ -91,7 +94,8 @@ export class Program {
 
   async exited(): Promise<void> {
     if (this.#child.exitCode === null && this.#child.signalCode === null) await once(this.#child, 'exit')
-    if (this.#child.exitCode !== 0) throw new Error(`${this.#child.spawnargs.join(' ')} ended with ${this.#child.exitCode ?? this.#child.signalCode}`)
+    if (this.#child.exitCode !== 0)
+      throw new Error(`${this.#child.spawnargs.join(' ')} ended with ${this.#child.exitCode ?? this.#child.signalCode}`)
   }
 
   async stop(): Promise<void> {
@@ -117,11 +121,19 @@ export interface Cpu {
 }
 
 /** CPU time so far. */
-export const cpuOf = (pid: number): Cpu => ({ at: performance.now(), program: cpuMs(pid), children: sum(descendants(pid).map((child) => cpuMs(child, true))), generator: cpuMs(process.pid) })
+export const cpuOf = (pid: number): Cpu => ({
+  at: performance.now(),
+  program: cpuMs(pid),
+  children: sum(descendants(pid).map((child) => cpuMs(child, true))),
+  generator: cpuMs(process.pid),
+})
 
 /** CPU time between two looks. */
 export const cpuBetween = (before: Cpu, after: Cpu): Cpu => ({
-  at: after.at - before.at, program: after.program - before.program, children: after.children - before.children, generator: after.generator - before.generator,
+  at: after.at - before.at,
+  program: after.program - before.program,
+  children: after.children - before.children,
+  generator: after.generator - before.generator,
 })
 
 /** As shares of a core, for people: who was busy, and whether somebody else was. */
@@ -135,7 +147,9 @@ const sum = (values: readonly number[]) => values.reduce((total, value) => total
 
 /** `withEnded`: and of the children that have ended, such as connections that were closed. */
 function cpuMs(pid: number, withEnded = false): number {
-  const fields = read(`/proc/${pid}/stat`).replace(/^.*\) /, '').split(' ')
+  const fields = read(`/proc/${pid}/stat`)
+    .replace(/^.*\) /, '')
+    .split(' ')
   return (sum(fields.slice(11, withEnded ? 15 : 13).map(Number)) * 1_000) / TICKS_PER_SECOND
 }
 
@@ -156,9 +170,12 @@ function findCores(): readonly [string, string] | undefined {
   if (availableParallelism() < 2) return undefined
   const { stdout, status } = spawnSync('taskset', ['-cp', String(process.pid)], { encoding: 'utf8' })
   if (status !== 0) return undefined
-  const list = (stdout.split(': ')[1] ?? '').trim().split(',').flatMap((part) => {
-    const [from = '', to = from] = part.split('-')
-    return Array.from({ length: Number(to) - Number(from) + 1 }, (_, i) => String(Number(from) + i))
-  })
+  const list = (stdout.split(': ')[1] ?? '')
+    .trim()
+    .split(',')
+    .flatMap((part) => {
+      const [from = '', to = from] = part.split('-')
+      return Array.from({ length: Number(to) - Number(from) + 1 }, (_, i) => String(Number(from) + i))
+    })
   return list[0] !== undefined && list[1] !== undefined ? [list[0], list[1]] : undefined
 }

@@ -16,7 +16,13 @@ export async function benchResume(): Promise<Row[]> {
   try {
     const one = await resume(convolog, 'one', 1)
     const many = await resume(convolog, 'many', 50)
-    const row = (what: string, latencies: Latencies) => ({ what, figure: String(latencies), raw: String(raw), ratio: times(latencies.at(0.5) / raw.at(0.5)), goal: '≤ 20 ms' })
+    const row = (what: string, latencies: Latencies) => ({
+      what,
+      figure: String(latencies),
+      raw: String(raw),
+      ratio: times(latencies.at(0.5) / raw.at(0.5)),
+      goal: '≤ 20 ms',
+    })
     return [row('(d) resume of 1,000 in 1 conversation', one), row('    of 20 in each of 50', many)]
   } finally {
     await convolog.stop()
@@ -27,8 +33,15 @@ async function resume(convolog: Convolog, reader: string, conversations: number)
   const each = MISSED / conversations
   const senders = Array.from({ length: conversations }, (_, i) => `${reader}-${i}`)
   const opened = await inParallel(senders, 10, (sender) => convolog.createDirect(sender, reader))
-  const missedFrom = opened.map(({ position }) => position).sort().at(-1)!
-  const positions = await inParallel(senders.map((sender, i) => ({ sender, id: opened[i]!.conversationId })), 10, ({ sender, id }) => sendAll(convolog, sender, id, each))
+  const missedFrom = opened
+    .map(({ position }) => position)
+    .sort()
+    .at(-1)!
+  const positions = await inParallel(
+    senders.map((sender, i) => ({ sender, id: opened[i]!.conversationId })),
+    10,
+    ({ sender, id }) => sendAll(convolog, sender, id, each),
+  )
   await convolog.caughtUp(reader, positions.sort().at(-1)!, WAIT_MS_MAX)
   const latencies = new Latencies()
   const token = convolog.token(reader)
@@ -74,7 +87,12 @@ async function timeOfResume(url: string, hello: object, expected: ReadonlyMap<st
   const startedAt = performance.now()
   const { recovered } = await device.hello(hello)
   if (!recovered) throw new Error('the resume was refused')
-  const lastAt = await Promise.race([all, new Promise<never>((_, reject) => setTimeout(() => reject(new Error(`${total - count} of ${total} missed events did not come`)), WAIT_MS_MAX).unref())])
+  const lastAt = await Promise.race([
+    all,
+    new Promise<never>((_, reject) =>
+      setTimeout(() => reject(new Error(`${total - count} of ${total} missed events did not come`)), WAIT_MS_MAX).unref(),
+    ),
+  ])
   device.close()
   for (const { text } of frames) {
     const { events } = JSON.parse(text.toString()) as { events: { conversationId: string; seq: number }[] }
@@ -84,7 +102,8 @@ async function timeOfResume(url: string, hello: object, expected: ReadonlyMap<st
       seen.set(conversationId, seq)
     }
   }
-  for (const [conversationId, last] of expected) if (seen.get(conversationId) !== last) throw new Error(`${conversationId} ended at ${seen.get(conversationId)} instead of ${last}`)
+  for (const [conversationId, last] of expected)
+    if (seen.get(conversationId) !== last) throw new Error(`${conversationId} ended at ${seen.get(conversationId)} instead of ${last}`)
   return lastAt - startedAt
 }
 

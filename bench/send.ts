@@ -21,12 +21,20 @@ export async function benchSend({ replays }: { replays: boolean }): Promise<Row[
   console.log(`(a) ${describeCpu(load.cpu)}\n    raw: ${describeCpu(raw.cpu)}`)
   return [
     {
-      what: '(a) 1:1 send', figure: rate(load.perSecond, 'messages'), raw: rate(raw.perSecond, 'messages'), ratio: percent(load.perSecond / raw.perSecond),
-      byCpu: byCpu(costOf(load), costOf(raw)), goal: '≥ 40 %',
+      what: '(a) 1:1 send',
+      figure: rate(load.perSecond, 'messages'),
+      raw: rate(raw.perSecond, 'messages'),
+      ratio: percent(load.perSecond / raw.perSecond),
+      byCpu: byCpu(costOf(load), costOf(raw)),
+      goal: '≥ 40 %',
     },
     { what: '    send to ok', figure: String(load.answers), raw: String(raw.answers), goal: 'p99 ≤ 150 ms' },
     { what: '    send to delivery', figure: String(load.deliveries) },
-    { what: '(c) read models behind', figure: `${lag.middle.toLocaleString('en')} … ${lag.end.toLocaleString('en')} events, ${milliseconds(caughtUpMs)} to catch up`, goal: 'does not grow' },
+    {
+      what: '(c) read models behind',
+      figure: `${lag.middle.toLocaleString('en')} … ${lag.end.toLocaleString('en')} events, ${milliseconds(caughtUpMs)} to catch up`,
+      goal: 'does not grow',
+    },
     ...(replayed ? await rowsOfReplay(replayed) : []),
   ]
 }
@@ -35,8 +43,12 @@ async function rowsOfReplay({ eventsPerSecond, cpuMsPerEvent }: Replayed): Promi
   const raw = await new Program([worker('raw-rows')]).result<{ perSecond: number; cpuMsPerRow: number }>()
   return [
     {
-      what: '(c) rebuild', figure: rate(eventsPerSecond, 'events'), raw: rate(raw.perSecond, 'rows'), ratio: percent(eventsPerSecond / raw.perSecond),
-      byCpu: byCpu(cpuMsPerEvent, raw.cpuMsPerRow), goal: '≥ 60,000 events/s',
+      what: '(c) rebuild',
+      figure: rate(eventsPerSecond, 'events'),
+      raw: rate(raw.perSecond, 'rows'),
+      ratio: percent(eventsPerSecond / raw.perSecond),
+      byCpu: byCpu(cpuMsPerEvent, raw.cpuMsPerRow),
+      goal: '≥ 60,000 events/s',
     },
   ]
 }
@@ -45,9 +57,20 @@ async function rowsOfReplay({ eventsPerSecond, cpuMsPerEvent }: Replayed): Promi
 export async function sendReal(replays: boolean): Promise<Run & { caughtUpMs: number; replayed: Replayed | undefined }> {
   const convolog = await Convolog.start()
   try {
-    const pairs = await inParallel(Array.from({ length: PAIRS }, (_, i) => i), 20, (i) => openPair(convolog, i))
+    const pairs = await inParallel(
+      Array.from({ length: PAIRS }, (_, i) => i),
+      20,
+      (i) => openPair(convolog, i),
+    )
     const ran = await run(pairs, convolog.program, MEASURED_MS, convolog)
-    const caughtUpMs = await convolog.caughtUp('s0', pairs.map(({ lastPosition }) => lastPosition).sort().at(-1)!, CATCH_UP_MS_MAX)
+    const caughtUpMs = await convolog.caughtUp(
+      's0',
+      pairs
+        .map(({ lastPosition }) => lastPosition)
+        .sort()
+        .at(-1)!,
+      CATCH_UP_MS_MAX,
+    )
     await inParallel(pairs, 20, (pair) => pair.check(convolog))
     for (const pair of pairs) pair.close()
     if (!replays) return { ...ran, caughtUpMs, replayed: undefined }
@@ -155,7 +178,8 @@ class Pair {
 
   #receiverReads(): Device['onText'] {
     return (bytes, from, to, at) => {
-      if (kindOf(bytes, from) === 'events') this.#received = this.#take(bytes.toString('latin1', from, to), this.#received, this.measured?.deliveries, at)
+      if (kindOf(bytes, from) === 'events')
+        this.#received = this.#take(bytes.toString('latin1', from, to), this.#received, this.measured?.deliveries, at)
     }
   }
 
@@ -163,7 +187,8 @@ class Pair {
   #take(frame: string, before: number, latencies: Latencies | undefined, at: number): number {
     let seen = before
     messagesIn(frame, (seq, n) => {
-      if (n !== seen || seq !== seen + 1) throw new Error(`seq ${seq} is message ${n}, and ${seen} were seen before: lost, doubled or out of order`)
+      if (n !== seen || seq !== seen + 1)
+        throw new Error(`seq ${seq} is message ${n}, and ${seen} were seen before: lost, doubled or out of order`)
       seen += 1
       latencies?.add(at - this.#sentAt[n]!)
     })
@@ -177,11 +202,13 @@ async function openPair(convolog: Convolog, i: number): Promise<Pair> {
   const [sender, receiver] = [`s${i}`, `r${i}`]
   const { conversationId, position } = await convolog.createDirect(sender, receiver)
   await convolog.caughtUp(sender, position, CATCH_UP_MS_MAX)
-  const devices = await Promise.all([sender, receiver].map(async (userId) => {
-    const device = await Device.open(convolog.url)
-    await device.hello({ token: convolog.token(userId) })
-    return device
-  }))
+  const devices = await Promise.all(
+    [sender, receiver].map(async (userId) => {
+      const device = await Device.open(convolog.url)
+      await device.hello({ token: convolog.token(userId) })
+      return device
+    }),
+  )
   const pair = new Pair(conversationId, devices[0]!, devices[1])
   senderOf.set(pair, sender)
   return pair
@@ -191,11 +218,15 @@ async function openPair(convolog: Convolog, i: number): Promise<Pair> {
 export async function sendRaw(): Promise<Load> {
   const program = new Program([worker('raw-send')])
   const { url } = await program.result<{ url: string }>()
-  const pairs = await inParallel(Array.from({ length: PAIRS }, (_, i) => i), 20, async (i) => {
-    const device = await Device.open(url)
-    await device.hello({ token: `s${i}` })
-    return new Pair(`d-${String(i).padStart(43, '0')}`, device, undefined)
-  })
+  const pairs = await inParallel(
+    Array.from({ length: PAIRS }, (_, i) => i),
+    20,
+    async (i) => {
+      const device = await Device.open(url)
+      await device.hello({ token: `s${i}` })
+      return new Pair(`d-${String(i).padStart(43, '0')}`, device, undefined)
+    },
+  )
   const { load } = await run(pairs, program, RAW_MEASURED_MS)
   for (const pair of pairs) pair.close()
   await program.stop()

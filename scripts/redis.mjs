@@ -18,7 +18,9 @@ function install() {
   // The package would start a server on Redis's own port: at this run level it does not.
   const env = { ...process.env, DEBIAN_FRONTEND: 'noninteractive', RUNLEVEL: '1' }
   const apt = (...args) => spawnSync('apt-get', ['-q', ...args], { stdio: 'ignore', env, timeout: 120_000 }).status === 0
-  const isDone = apt('install', '-y', '--no-install-recommends', 'redis-server') || (apt('update') && apt('install', '-y', '--no-install-recommends', 'redis-server'))
+  const isDone =
+    apt('install', '-y', '--no-install-recommends', 'redis-server') ||
+    (apt('update') && apt('install', '-y', '--no-install-recommends', 'redis-server'))
   return isDone && hasRedis() ? undefined : 'apt-get could not install it'
 }
 

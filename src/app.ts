@@ -49,7 +49,8 @@ export interface App {
 }
 
 /** The log. @throws {StoreUnavailable} */
-export const openEventStore = (connectionString: string, logger: Logger): Promise<EventStore> => PostgresEventStore.open({ connectionString, logger })
+export const openEventStore = (connectionString: string, logger: Logger): Promise<EventStore> =>
+  PostgresEventStore.open({ connectionString, logger })
 
 /** Opens log and read models, and serves. @throws when one of them can not be opened or the address is taken */
 export async function startApp(options: AppOptions): Promise<App> {
@@ -62,7 +63,11 @@ export async function startApp(options: AppOptions): Promise<App> {
     const store = await openEventStore(connectionString, logger)
     stopping.push(() => store.close())
     const readModels = await ReadModels.open({
-      connectionString, store, logger, fanoutOnWriteMax: config.fanoutOnWriteMembersMax, project: config.roles.has('projections'),
+      connectionString,
+      store,
+      logger,
+      fanoutOnWriteMax: config.fanoutOnWriteMembersMax,
+      project: config.roles.has('projections'),
     })
     stopping.push(() => readModels.close())
     const url = await serve(options, store, readModels, stopping)
@@ -73,12 +78,24 @@ export async function startApp(options: AppOptions): Promise<App> {
   }
 }
 
-async function serve({ config, secrets, logger, times }: AppOptions, store: EventStore, readModels: ReadModels, stopping: (() => Promise<void>)[]): Promise<string> {
+async function serve(
+  { config, secrets, logger, times }: AppOptions,
+  store: EventStore,
+  readModels: ReadModels,
+  stopping: (() => Promise<void>)[],
+): Promise<string> {
   // A database of its own, which DATA_DIR locks, is the only one that no other node can reach.
   const isShared = config.databaseUrl !== undefined || config.eventStoreUrl !== undefined
   const users = new Users({ store, snapshots: readModels.snapshots, logger, cacheWeightMax: USERS_WEIGHT_MAX, isShared })
   const conversations = new Conversations({
-    store, snapshots: readModels.snapshots, history: readModels.history, users, logger, membersMax: config.groupMembersMax, cacheWeightMax: STATES_WEIGHT_MAX, isShared,
+    store,
+    snapshots: readModels.snapshots,
+    history: readModels.history,
+    users,
+    logger,
+    membersMax: config.groupMembersMax,
+    cacheWeightMax: STATES_WEIGHT_MAX,
+    isShared,
   })
   stopping.push(async () => {
     await conversations.close()
@@ -88,12 +105,24 @@ async function serve({ config, secrets, logger, times }: AppOptions, store: Even
   const authenticator = createAuthenticator({ appKeys: secrets.appKeys, jwtSecret: secrets.jwtSecret, jwksUrl: config.jwksUrl, users })
   const parts = { store, conversations, users, readModels, authenticator, logger, ...shared }
   const { fanoutOnWriteMembersMax, framesPerSecond, allowedOrigins } = config
-  const live = config.roles.has('gateway') ? await startGateway({ ...parts, fanoutOnWriteMembersMax, framesPerSecond, allowedOrigins, times }) : await startFollower(parts)
+  const live = config.roles.has('gateway')
+    ? await startGateway({ ...parts, fanoutOnWriteMembersMax, framesPerSecond, allowedOrigins, times })
+    : await startFollower(parts)
   const api = await createApi({
-    ...parts, config, secrets, presence: live.presence, feed: live.feed, metrics: metricsOf(live, readModels), health: { findFault: () => findFault(store, readModels) },
-    answersCalls: config.roles.has('api'), webSocketDocument: createAsyncApiDocument(),
+    ...parts,
+    config,
+    secrets,
+    presence: live.presence,
+    feed: live.feed,
+    metrics: metricsOf(live, readModels),
+    health: { findFault: () => findFault(store, readModels) },
+    answersCalls: config.roles.has('api'),
+    webSocketDocument: createAsyncApiDocument(),
   })
-  stopping.push(() => api.close(), () => live.stop())
+  stopping.push(
+    () => api.close(),
+    () => live.stop(),
+  )
   if (live.gateway) api.server.on('upgrade', (request, socket, head) => live.gateway?.upgrade(request, socket, head))
   return api.listen({ host: config.host, port: config.port })
 }
@@ -105,7 +134,12 @@ interface Shared {
   requestCounts: RequestCounts | undefined
 }
 
-async function shareWithOtherNodes({ redisUrl }: Config, logger: Logger, graceMs: number, stopping: (() => Promise<void>)[]): Promise<Shared> {
+async function shareWithOtherNodes(
+  { redisUrl }: Config,
+  logger: Logger,
+  graceMs: number,
+  stopping: (() => Promise<void>)[],
+): Promise<Shared> {
   if (redisUrl === undefined) {
     const online = new LocalOnlineDevices({ graceMs })
     stopping.push(() => online.stop())
@@ -138,9 +172,20 @@ async function startGateway(options: GatewayOptions): Promise<Live> {
 }
 
 /** Of a node without sockets: its states follow the log too, and it can be asked who is online. */
-async function startFollower({ online, users, readModels, ...options }: StateFollowerOptions & { online: OnlineDevices; readModels: ReadModels }): Promise<Live> {
+async function startFollower({
+  online,
+  users,
+  readModels,
+  ...options
+}: StateFollowerOptions & { online: OnlineDevices; readModels: ReadModels }): Promise<Live> {
   const follower = new StateFollower({ users, ...options })
-  const presence = new LivePresence({ online, users, readModels, connectionsOf: undefined, onError: (err) => options.logger.warn({ err }, 'who is online is not known') })
+  const presence = new LivePresence({
+    online,
+    users,
+    readModels,
+    connectionsOf: undefined,
+    onError: (err) => options.logger.warn({ err }, 'who is online is not known'),
+  })
   await follower.start()
   return { gateway: undefined, presence, feed: follower, stop: () => follower.stop() }
 }

@@ -114,19 +114,24 @@ function parseRoles(text: string | undefined, databaseUrl: string | undefined): 
   if (list.length === 0) throw new ConfigError(`ROLES must name at least one of ${roles.join(', ')}.`)
   const own = new Set(list.map((role) => oneOf('ROLES', role, roles)))
   // The rest is done by other nodes, and those can not reach the Postgres that this one would start for itself.
-  if (own.size < roles.length && databaseUrl === undefined) throw new ConfigError('DATABASE_URL is missing: ROLES splits the server into several nodes, and those share one.')
+  if (own.size < roles.length && databaseUrl === undefined)
+    throw new ConfigError('DATABASE_URL is missing: ROLES splits the server into several nodes, and those share one.')
   return own
 }
 
 /** Settings of a node that is not alone, and does not share all that it should. */
 function apartFromOtherNodes(env: Environment): string[] {
   const roleCount = new Set(split(setting(env, 'ROLES'))).size
-  const hasSecrets = setting(env, 'APP_KEYS') !== undefined && (setting(env, 'JWT_SECRET') !== undefined || setting(env, 'JWKS_URL') !== undefined)
+  const hasSecrets =
+    setting(env, 'APP_KEYS') !== undefined && (setting(env, 'JWT_SECRET') !== undefined || setting(env, 'JWKS_URL') !== undefined)
   const warnings: string[] = []
   if (roleCount > 0 && roleCount < roles.length && setting(env, 'REDIS_URL') === undefined) {
-    warnings.push('ROLES splits the server into several nodes, and without REDIS_URL each knows presence and typing of its own users alone.')
+    warnings.push(
+      'ROLES splits the server into several nodes, and without REDIS_URL each knows presence and typing of its own users alone.',
+    )
   }
-  if (setting(env, 'REDIS_URL') !== undefined && !hasSecrets) warnings.push('REDIS_URL is for several nodes, and without APP_KEYS and JWT_SECRET each makes secrets of its own.')
+  if (setting(env, 'REDIS_URL') !== undefined && !hasSecrets)
+    warnings.push('REDIS_URL is for several nodes, and without APP_KEYS and JWT_SECRET each makes secrets of its own.')
   return warnings
 }
 

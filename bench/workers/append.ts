@@ -14,7 +14,14 @@ const MEASURED_MS = 5_000
 
 const data = { clientMessageId: 'm1234', ordinal: 1234, content: { type: 'text', text: 'x'.repeat(100) } }
 const dataJson = JSON.stringify(data)
-const metadata: EventMetadata = { actor: { userId: 'u1' }, at: 1_700_000_000_000, correlationId: randomUUID(), causationId: null, schemaVersion: 1, hash: 'x'.repeat(43) }
+const metadata: EventMetadata = {
+  actor: { userId: 'u1' },
+  at: 1_700_000_000_000,
+  correlationId: randomUUID(),
+  causationId: null,
+  schemaVersion: 1,
+  hash: 'x'.repeat(43),
+}
 
 await withPostgres(async (connectionString) => {
   const rawPerSecond = await measureRaw(connectionString)
@@ -31,7 +38,10 @@ async function measure(store: PostgresEventStore): Promise<number> {
     let revision = NO_STREAM
     while (isRunning) {
       const before = revision
-      const events = Array.from({ length: IN_FLIGHT }, (_, i) => new ProposedEvent({ id: randomUUID(), type: 'MessageSent', stream, revision: before + 1 + i, data, dataJson, metadata }))
+      const events = Array.from(
+        { length: IN_FLIGHT },
+        (_, i) => new ProposedEvent({ id: randomUUID(), type: 'MessageSent', stream, revision: before + 1 + i, data, dataJson, metadata }),
+      )
       const result = await store.append({ stream, expectedRevision: before, events })
       if (result.outcome !== 'appended') throw new Error(`an append was a ${result.outcome}`)
       revision += IN_FLIGHT
@@ -63,7 +73,11 @@ async function measureRaw(connectionString: string): Promise<number> {
     let inserted = 0
     while (performance.now() < startedAt + ms) {
       const values = [texts(rows, (stream) => stream), texts(rows, () => dataJson), texts(rows, () => JSON.stringify(metadata))]
-      await client.query({ name: 'insert', text: 'INSERT INTO raw (stream, data, metadata) SELECT * FROM unnest($1::text[], $2::text[], $3::text[])', values })
+      await client.query({
+        name: 'insert',
+        text: 'INSERT INTO raw (stream, data, metadata) SELECT * FROM unnest($1::text[], $2::text[], $3::text[])',
+        values,
+      })
       inserted += rows.length
     }
     return (inserted * 1_000) / (performance.now() - startedAt)

@@ -16,7 +16,15 @@ await withPostgres(async (connectionString) => {
   const readModels = await ReadModels.open({ connectionString, store, logger, fanoutOnWriteMax: 500, project: true })
   const open = () => {
     const users = new Users({ store, snapshots: readModels.snapshots, logger, cacheWeightMax: CACHE_WEIGHT_MAX })
-    return new Conversations({ store, snapshots: readModels.snapshots, history: readModels.history, users, logger, membersMax: 1_000, cacheWeightMax: CACHE_WEIGHT_MAX })
+    return new Conversations({
+      store,
+      snapshots: readModels.snapshots,
+      history: readModels.history,
+      users,
+      logger,
+      membersMax: 1_000,
+      cacheWeightMax: CACHE_WEIGHT_MAX,
+    })
   }
   const writer = open()
   await write(writer, 'g-short', SHORT)
@@ -37,12 +45,20 @@ await withPostgres(async (connectionString) => {
 
 async function write(conversations: Conversations, id: string, count: number): Promise<void> {
   const requester = { actor: { userId: 'u1' }, correlationId: 'bench' }
-  await conversations.create({ type: 'CreateConversation', conversationType: 'group', memberIds: ['u1', 'u2'], joinPolicy: 'invite' }, id, requester)
+  await conversations.create(
+    { type: 'CreateConversation', conversationType: 'group', memberIds: ['u1', 'u2'], joinPolicy: 'invite' },
+    id,
+    requester,
+  )
   let next = 0
   const send = async () => {
     while (next < count) {
       const n = next++
-      const { seq } = await conversations.send(id, { type: 'SendMessage', clientMessageId: `m${n}`, content: { type: 'text', text: 'x'.repeat(100) } }, requester)
+      const { seq } = await conversations.send(
+        id,
+        { type: 'SendMessage', clientMessageId: `m${n}`, content: { type: 'text', text: 'x'.repeat(100) } },
+        requester,
+      )
       if (seq !== n + 1) throw new Error(`message ${n} was given seq ${seq}`)
     }
   }

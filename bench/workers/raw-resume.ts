@@ -13,10 +13,17 @@ await withPostgres(async (connectionString) => {
   await serveUntilStopped((ws) => {
     ws.on('error', () => {})
     ws.on('message', () => {
-      void client.query<[string]>({ name: 'missed', text: 'SELECT body FROM raw WHERE conversation = $1 AND seq > 0 ORDER BY seq LIMIT $2', values: ['raw', missed], rowMode: 'array' }).then(({ rows }) => {
-        ws.send('{"type":"ok","ref":0,"recovered":true}')
-        ws.send(`{"type":"events","events":[${rows.map(([text]) => text).join(',')}],"resume":"0000000000001000"}`)
-      })
+      void client
+        .query<[string]>({
+          name: 'missed',
+          text: 'SELECT body FROM raw WHERE conversation = $1 AND seq > 0 ORDER BY seq LIMIT $2',
+          values: ['raw', missed],
+          rowMode: 'array',
+        })
+        .then(({ rows }) => {
+          ws.send('{"type":"ok","ref":0,"recovered":true}')
+          ws.send(`{"type":"events","events":[${rows.map(([text]) => text).join(',')}],"resume":"0000000000001000"}`)
+        })
     })
   })
   await client.end()

@@ -25,7 +25,10 @@ await withPostgres(async (connectionString) => {
 
 function rowsOf(batch: number): { id: string; seq: number }[] {
   const each = ROWS / CONVERSATIONS
-  return Array.from({ length: ROWS }, (_, i) => ({ id: `d-${String(Math.floor(i / each)).padStart(43, '0')}`, seq: batch * each + (i % each) }))
+  return Array.from({ length: ROWS }, (_, i) => ({
+    id: `d-${String(Math.floor(i / each)).padStart(43, '0')}`,
+    seq: batch * each + (i % each),
+  }))
 }
 
 async function insert(client: pg.Client, rows: readonly { id: string; seq: number }[]): Promise<void> {
@@ -33,6 +36,14 @@ async function insert(client: pg.Client, rows: readonly { id: string; seq: numbe
   await client.query({
     name: 'insert',
     text: 'INSERT INTO raw SELECT * FROM unnest($1::text[], $2::integer[], $3::integer[], $4::text[], $5::text[], $6::text[], $7::bigint[])',
-    values: [texts(rows, ({ id }) => id), seqs, seqs, texts(rows, ({ id }) => id.slice(-4)), texts(rows, ({ seq }) => `m${seq}`), texts(rows, () => content), bigints(rows, () => 1_700_000_000_000)],
+    values: [
+      texts(rows, ({ id }) => id),
+      seqs,
+      seqs,
+      texts(rows, ({ id }) => id.slice(-4)),
+      texts(rows, ({ seq }) => `m${seq}`),
+      texts(rows, () => content),
+      bigints(rows, () => 1_700_000_000_000),
+    ],
   })
 }

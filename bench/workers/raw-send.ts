@@ -30,10 +30,27 @@ await withPostgres(async (connectionString) => {
       const batch = waiting
       waiting = []
       const values = [texts(batch, ({ frame }) => frame.conversationId), texts(batch, ({ body }) => body)]
-      await client.query({ name: 'insert', text: 'INSERT INTO raw (conversation, body) SELECT * FROM unnest($1::text[], $2::text[])', values })
+      await client.query({
+        name: 'insert',
+        text: 'INSERT INTO raw (conversation, body) SELECT * FROM unnest($1::text[], $2::text[])',
+        values,
+      })
       const sentAt = new Date().toISOString()
-      for (const { ws, frame: { ref, conversationId } } of batch) {
-        ws.send(JSON.stringify({ type: 'ok', ref, conversationId, seq: ref, ordinal: ref, position: String(++position).padStart(16, '0'), sentAt }))
+      for (const {
+        ws,
+        frame: { ref, conversationId },
+      } of batch) {
+        ws.send(
+          JSON.stringify({
+            type: 'ok',
+            ref,
+            conversationId,
+            seq: ref,
+            ordinal: ref,
+            position: String(++position).padStart(16, '0'),
+            sentAt,
+          }),
+        )
       }
     }
     isRunning = false

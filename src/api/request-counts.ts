@@ -16,5 +16,5 @@ export function rateLimitStoreOf(counts: RequestCounts): FastifyRateLimitStoreCt
     child(): FastifyRateLimitStore {
       return this
     }
-  } as unknown as FastifyRateLimitStoreCtor
+  }
 }

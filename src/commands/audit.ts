@@ -20,7 +20,10 @@ export async function auditLog(connectionString: string, logger: Logger): Promis
   const store = await openEventStore(connectionString, logger)
   try {
     const { events, streams, broken } = await audit(store)
-    if (broken.length > 0) throw new StartError(`${events} events of ${streams} streams were checked, and these are not as they were written:\n${broken.join('\n')}`)
+    if (broken.length > 0)
+      throw new StartError(
+        `${events} events of ${streams} streams were checked, and these are not as they were written:\n${broken.join('\n')}`,
+      )
     console.log(`${events} events of ${streams} streams were checked: every one is as it was written.`)
   } finally {
     await store.close()
@@ -36,7 +39,7 @@ export async function audit(store: EventStore): Promise<AuditReport> {
   const ends = new Map<string, { revision: number; hash: string }>()
   const broken: string[] = []
   let events = 0
-  for (let after: string | undefined; ;) {
+  for (let after: string | undefined; ; ) {
     const page = await store.readAll(after, { prefixes: ['conversation-', 'receipts-', 'user-'], limit: PAGE_EVENTS })
     for (const event of page.events) {
       const { stream, revision, id, type, dataJson, metadata } = event

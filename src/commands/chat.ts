@@ -39,7 +39,10 @@ interface Frame {
 /** Prints what is said, and says each line of the input. Ends with the input, when all lines are acknowledged. @throws {StartError} */
 export async function chat({ url, appSecret, userId, otherUserId, input, print }: ChatOptions): Promise<void> {
   const token = async () => (await post<{ token: string }>(`${url}/v1/tokens`, appSecret, { userId, deviceId: 'terminal' })).token
-  const { conversationId } = await post<{ conversationId: string }>(`${url}/v1/conversations`, await token(), { type: 'direct', memberIds: [otherUserId] })
+  const { conversationId } = await post<{ conversationId: string }>(`${url}/v1/conversations`, await token(), {
+    type: 'direct',
+    memberIds: [otherUserId],
+  })
   print(`You are ${userId}, and this is your conversation with ${otherUserId}. Type a line to send it; Ctrl-D ends.`)
   const session = new ChatSession(`${url.replace(/^http/, 'ws')}/v1/ws`, token, conversationId, (event) => print(lineOf(event, userId)))
   const running = session.run()
@@ -81,14 +84,22 @@ class ChatSession {
   }
 
   say(text: string): void {
-    const frame = { type: 'message.send', ref: ++this.#ref, conversationId: this.#conversationId, clientMessageId: randomUUID(), content: { type: 'text', text } }
+    const frame = {
+      type: 'message.send',
+      ref: ++this.#ref,
+      conversationId: this.#conversationId,
+      clientMessageId: randomUUID(),
+      content: { type: 'text', text },
+    }
     this.#unsaid.set(frame.ref, frame)
     if (this.#isReady) this.#send(frame)
   }
 
   allSaid(): Promise<void> {
     if (this.#unsaid.size === 0) return Promise.resolve()
-    return new Promise((resolve) => { this.#settled = resolve })
+    return new Promise((resolve) => {
+      this.#settled = resolve
+    })
   }
 
   end(): void {
@@ -101,7 +112,9 @@ class ChatSession {
     return new Promise((resolve) => {
       const ws = new WebSocket(this.#url)
       this.#ws = ws
-      ws.on('open', () => this.#send({ type: 'hello', ref: 1, token, ...(this.#position === undefined ? {} : { position: this.#position }) }))
+      ws.on('open', () =>
+        this.#send({ type: 'hello', ref: 1, token, ...(this.#position === undefined ? {} : { position: this.#position }) }),
+      )
       ws.on('message', (data: Buffer) => this.#take(JSON.parse(data.toString()) as Frame))
       ws.on('error', () => {})
       ws.on('close', (code) => {
@@ -145,10 +158,15 @@ class ChatSession {
   }
 }
 
-const lineOf = ({ seq, actor, data }: Event, userId: string) => `${String(seq).padStart(4)}  ${actor.userId === userId ? 'you' : actor.userId}: ${data.content?.text ?? '…'}`
+const lineOf = ({ seq, actor, data }: Event, userId: string) =>
+  `${String(seq).padStart(4)}  ${actor.userId === userId ? 'you' : actor.userId}: ${data.content?.text ?? '…'}`
 
 async function post<Answer>(url: string, bearer: string, body: object): Promise<Answer> {
-  const response = await fetch(url, { method: 'POST', headers: { authorization: `Bearer ${bearer}`, 'content-type': 'application/json' }, body: JSON.stringify(body) }).catch((error: Error) => {
+  const response = await fetch(url, {
+    method: 'POST',
+    headers: { authorization: `Bearer ${bearer}`, 'content-type': 'application/json' },
+    body: JSON.stringify(body),
+  }).catch((error: Error) => {
     throw new StartError(`No server answers at ${new URL(url).origin} (${error.message}): start one with npm start.`)
   })
   const answer = (await response.json()) as Answer & { detail?: string }

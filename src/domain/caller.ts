@@ -6,7 +6,13 @@ export type Scope = (typeof scopes)[number]
 
 /** Who a token speaks for. */
 export type Identity =
-  | { kind: 'user'; userId: string; deviceId: string | null; /** ms; null counts as before any revocation */ issuedAt: number | null; /** ms */ expiresAt: number }
+  | {
+      kind: 'user'
+      userId: string
+      deviceId: string | null /** ms; null counts as before any revocation */
+      issuedAt: number | null /** ms */
+      expiresAt: number
+    }
   | { kind: 'app'; app: string; scopes: ReadonlySet<Scope> }
 
 /** A token with a good signature that is refused all the same: a WebSocket says by its close code which of the two it is. */
@@ -14,7 +20,13 @@ export class TokenRefusal extends Refusal {
   readonly reason: 'expired' | 'revoked'
 
   constructor(reason: 'expired' | 'revoked', cause?: unknown) {
-    super('unauthenticated', reason === 'expired' ? 'The token has expired: get a new one.' : 'This device was revoked: it needs a token that is issued after that.', { cause })
+    super(
+      'unauthenticated',
+      reason === 'expired'
+        ? 'The token has expired: get a new one.'
+        : 'This device was revoked: it needs a token that is issued after that.',
+      { cause },
+    )
     this.reason = reason
   }
 }

@@ -3,7 +3,18 @@ import { type ClientEvent, encodeEvent, isoOf, messageShownBy, messageShownIn } 
 import type { ConversationCommand, ConversationContext, MessageCommand, MessageFacts } from './conversation/commands.js'
 import { decide, memberOf } from './conversation/decide.js'
 import {
-  type ConversationState, type Member, SNAPSHOT_VERSION, evolve, exists, findRecentMessage, messageKey, noConversation, recentlyRecalled, stateFromJson, stateToJson, weightOf,
+  type ConversationState,
+  type Member,
+  SNAPSHOT_VERSION,
+  evolve,
+  exists,
+  findRecentMessage,
+  messageKey,
+  noConversation,
+  recentlyRecalled,
+  stateFromJson,
+  stateToJson,
+  weightOf,
   windowStart,
 } from './conversation/state.js'
 import { Refusal, invalidField, notFound, unavailable } from './errors.js'
@@ -12,7 +23,16 @@ import { type ConversationEvent, type MessageSent, type ReceiptEvent, factOf } f
 import type { History } from './history.js'
 import { SEQ_MAX, conversationStream, directConversationId, receiptsStream } from './ids.js'
 import type { Logger } from './logger.js'
-import { type ReceiptsCommand, type ReceiptsState, cursorOf, decideReceipts, evolveReceipts, noReceipts, receiptsFromJson, receiptsToJson } from './receipts/receipts.js'
+import {
+  type ReceiptsCommand,
+  type ReceiptsState,
+  cursorOf,
+  decideReceipts,
+  evolveReceipts,
+  noReceipts,
+  receiptsFromJson,
+  receiptsToJson,
+} from './receipts/receipts.js'
 import { RecentChanges } from './recent-changes.js'
 import type { SnapshotStore } from './snapshot-store.js'
 import type { Users } from './users.js'
@@ -73,7 +93,8 @@ const conversationDecider: Decider<ConversationState, ConversationCommand, Conve
   streamOf: conversationStream,
   evolve,
   decide: (state, command, context, actor) => decide(state, command, actor.userId ?? '', context),
-  isCurrent: ({ asOf, strangerId }, state) => (asOf === undefined || asOf >= windowStart(state)) && (strangerId === undefined || !state.members.has(strangerId)),
+  isCurrent: ({ asOf, strangerId }, state) =>
+    (asOf === undefined || asOf >= windowStart(state)) && (strangerId === undefined || !state.members.has(strangerId)),
   weightOf,
   snapshotVersion: SNAPSHOT_VERSION,
   toJson: stateToJson,
@@ -115,7 +136,15 @@ export class Conversations {
     this.#history = history
     this.#users = users
     this.#membersMax = membersMax
-    this.#streams = new Streams({ decider: conversationDecider, prepare: (...asked) => this.#prepare(...asked), store, snapshots, logger, cacheWeightMax, isShared })
+    this.#streams = new Streams({
+      decider: conversationDecider,
+      prepare: (...asked) => this.#prepare(...asked),
+      store,
+      snapshots,
+      logger,
+      cacheWeightMax,
+      isShared,
+    })
     this.#receipts = new Streams({ decider: receiptsDecider, prepare: () => nothing, store, snapshots, logger, cacheWeightMax, isShared })
   }
 
@@ -158,7 +187,12 @@ export class Conversations {
    * Facts in seq order after `after` (-1: from the beginning), each as JSON text, recalled content blanked; and the head.
    * @throws {Refusal}
    */
-  async readEvents(conversationId: string, reader: Reader, after: number, limit: number): Promise<{ items: string[]; last: number; head: number }> {
+  async readEvents(
+    conversationId: string,
+    reader: Reader,
+    after: number,
+    limit: number,
+  ): Promise<{ items: string[]; last: number; head: number }> {
     const { state } = await this.open(conversationId, reader)
     const events = after >= state.head ? [] : await this.#readStream(conversationStream(conversationId), { from: after + 1, limit })
     const items = await this.encodeEvents(conversationId, events, state)
@@ -167,7 +201,11 @@ export class Conversations {
 
   /** Events of one conversation as JSON text for clients, with what was recalled blanked. */
   async encodeEvents(conversationId: string, events: readonly RecordedEvent[], state: ConversationState): Promise<string[]> {
-    const recalled = await this.findRecalled(conversationId, events.flatMap((event) => messageShownBy(event) ?? []), state)
+    const recalled = await this.findRecalled(
+      conversationId,
+      events.flatMap((event) => messageShownBy(event) ?? []),
+      state,
+    )
     // A recall within these very events counts too: the state may be a moment older than the log.
     for (const event of events) if (event.type === 'MessageRecalled') recalled.add((event.data as { messageSeq: number }).messageSeq)
     return events.map((event) => encodeEvent(event, Math.max(state.head, event.revision), recalled.has(messageShownBy(event) ?? -1)))
@@ -177,8 +215,14 @@ export class Conversations {
   async blankRecalled(conversationId: string, encoded: readonly string[]): Promise<string[]> {
     const events = encoded.map((text) => ({ text, event: JSON.parse(text) as ClientEvent }))
     const state = await this.stateOf(conversationId)
-    const recalled = await this.findRecalled(conversationId, events.flatMap(({ event }) => messageShownIn(event) ?? []), state)
-    return events.map(({ text, event }) => (recalled.has(messageShownIn(event) ?? -1) ? JSON.stringify({ ...event, data: { ...event.data, content: null } }) : text))
+    const recalled = await this.findRecalled(
+      conversationId,
+      events.flatMap(({ event }) => messageShownIn(event) ?? []),
+      state,
+    )
+    return events.map(({ text, event }) =>
+      recalled.has(messageShownIn(event) ?? -1) ? JSON.stringify({ ...event, data: { ...event.data, content: null } }) : text,
+    )
   }
 
   /** Which of these messages are recalled: the window knows the recent ones, the history those before. */
@@ -198,7 +242,11 @@ export class Conversations {
   // --- writing ---
 
   /** Creates a group or opens the direct conversation of two; `created` is false where it was there. @throws {Refusal} */
-  async create(command: Extract<ConversationCommand, { type: 'CreateConversation' }>, conversationId: string, requester: Requester): Promise<OpenConversation & { conversationId: string; created: boolean }> {
+  async create(
+    command: Extract<ConversationCommand, { type: 'CreateConversation' }>,
+    conversationId: string,
+    requester: Requester,
+  ): Promise<OpenConversation & { conversationId: string; created: boolean }> {
     const outcome = await this.#streams.execute(conversationId, command, requester)
     const { state, position } = outcome.folded
     return { conversationId, state, position, member: memberOf(state, requester.actor.userId ?? ''), created: outcome.kind === 'appended' }
@@ -208,7 +256,11 @@ export class Conversations {
   directId = directConversationId
 
   /** Everything but creating and sending: the last new fact, or unchanged. @throws {Refusal} */
-  async execute(conversationId: string, command: Exclude<ConversationCommand, { type: 'CreateConversation' | 'SendMessage' }>, requester: Requester): Promise<Written & { count: number }> {
+  async execute(
+    conversationId: string,
+    command: Exclude<ConversationCommand, { type: 'CreateConversation' | 'SendMessage' }>,
+    requester: Requester,
+  ): Promise<Written & { count: number }> {
     const outcome = await this.#streams.execute(conversationId, command, requester)
     if (outcome.kind !== 'appended') return { seq: outcome.folded.state.head, position: outcome.folded.position, unchanged: true, count: 0 }
     const last = lastOf(outcome.events)
@@ -216,14 +268,21 @@ export class Conversations {
   }
 
   /** Sends a message; a resend of any age gives its first result. @throws {Refusal} idempotency_conflict and the others */
-  async send(conversationId: string, command: Extract<ConversationCommand, { type: 'SendMessage' }>, requester: Requester): Promise<SentMessage> {
+  async send(
+    conversationId: string,
+    command: Extract<ConversationCommand, { type: 'SendMessage' }>,
+    requester: Requester,
+  ): Promise<SentMessage> {
     const outcome = await this.#streams.execute(conversationId, command, requester)
     if (outcome.kind === 'appended') return sentMessage(lastOf(outcome.events), false)
     if (outcome.kind === 'unchanged') throw new Refusal('internal', 'A send is never unchanged.')
     const first = await this.#readEvent(conversationId, outcome.seq)
     if (!first) throw unavailable('The first result can not be read now: send the same again.')
     if (!isSameMessage(first.data as MessageSent, command)) {
-      throw new Refusal('idempotency_conflict', `This clientMessageId was used for another message, seq ${first.revision}: take a new id for new content.`)
+      throw new Refusal(
+        'idempotency_conflict',
+        `This clientMessageId was used for another message, seq ${first.revision}: take a new id for new content.`,
+      )
     }
     return sentMessage(first, true)
   }
@@ -263,7 +322,12 @@ export class Conversations {
 
   // --- what a decision needs beyond the state ---
 
-  #prepare(conversationId: string, command: ConversationCommand, { state }: Folded<ConversationState>, actor: { userId?: string }): ConversationContext | Promise<ConversationContext> {
+  #prepare(
+    conversationId: string,
+    command: ConversationCommand,
+    { state }: Folded<ConversationState>,
+    actor: { userId?: string },
+  ): ConversationContext | Promise<ConversationContext> {
     const userId = actor.userId ?? ''
     const blocked = this.#isBlocked(state, command, userId)
     const lookUp = this.#lookUp(conversationId, command, state, userId)
@@ -286,28 +350,41 @@ export class Conversations {
     // Strangers are refused by the decision; nothing is looked up for them.
     if (!state.members.has(userId)) return { strangerId: userId }
     switch (command.type) {
-      case 'SendMessage': return this.#lookUpSend(conversationId, command, state, userId)
+      case 'SendMessage':
+        return this.#lookUpSend(conversationId, command, state, userId)
       case 'EditMessage':
       case 'RecallMessage':
       case 'AddReaction':
       case 'RemoveReaction':
       case 'PinMessage':
-      case 'UnpinMessage': return this.#lookUpMessage(conversationId, command, state, userId)
-      default: return {}
+      case 'UnpinMessage':
+        return this.#lookUpMessage(conversationId, command, state, userId)
+      default:
+        return {}
     }
   }
 
-  #lookUpSend(conversationId: string, command: Extract<ConversationCommand, { type: 'SendMessage' }>, state: ConversationState, userId: string): Found | Promise<Found> {
+  #lookUpSend(
+    conversationId: string,
+    command: Extract<ConversationCommand, { type: 'SendMessage' }>,
+    state: ConversationState,
+    userId: string,
+  ): Found | Promise<Found> {
     const earlier = this.#findEarlier(conversationId, command.clientMessageId, state, userId)
     if (command.replyToSeq === undefined) return earlier
-    return Promise.all([earlier, this.#isMessage(conversationId, command.replyToSeq)]).then(([found, replyToIsMessage]) => ({ ...found, replyToIsMessage }))
+    return Promise.all([earlier, this.#isMessage(conversationId, command.replyToSeq)]).then(([found, replyToIsMessage]) => ({
+      ...found,
+      replyToIsMessage,
+    }))
   }
 
   /** The same message sent before. What the window says holds only as long as the window reaches back to here: hence `asOf`. */
   #findEarlier(conversationId: string, clientMessageId: string, state: ConversationState, userId: string): Found | Promise<Found> {
     const recent = findRecentMessage(state, messageKey(userId, clientMessageId))
     if (recent !== undefined) return { sentBefore: recent }
-    return windowStart(state) < 0 ? { asOf: state.head } : this.#findOlderMessage(conversationId, userId, clientMessageId, windowStart(state))
+    return windowStart(state) < 0
+      ? { asOf: state.head }
+      : this.#findOlderMessage(conversationId, userId, clientMessageId, windowStart(state))
   }
 
   async #findOlderMessage(conversationId: string, userId: string, clientMessageId: string, start: number): Promise<Found> {
@@ -378,7 +455,15 @@ function sentMessage(event: RecordedEvent, duplicate: boolean): SentMessage {
 function messageFactsOf(event: RecordedEvent | undefined): MessageFacts | undefined {
   if (event?.type !== 'MessageSent') return undefined
   const { content } = event.data as MessageSent
-  return { seq: event.revision, senderId: event.metadata.actor.userId ?? '', content, recalled: false, pinned: false, reactions: new Map(), reacted: false }
+  return {
+    seq: event.revision,
+    senderId: event.metadata.actor.userId ?? '',
+    content,
+    recalled: false,
+    pinned: false,
+    reactions: new Map(),
+    reacted: false,
+  }
 }
 
 /** RFC 8785: content and replyToSeq as canonical JSON, mentions as a set. */
@@ -388,7 +473,13 @@ function isSameMessage(first: MessageSent, again: { content: unknown; replyToSeq
   return canonical(first) === canonical(again)
 }
 
-function readMark(outcome: Outcome<ReceiptsState>, userId: string, sentSeq: number | null, head: number, conversationPosition: Position): ReadMark {
+function readMark(
+  outcome: Outcome<ReceiptsState>,
+  userId: string,
+  sentSeq: number | null,
+  head: number,
+  conversationPosition: Position,
+): ReadMark {
   const readSeq = Math.max(cursorOf(outcome.folded.state, userId).readSeq ?? 0, sentSeq ?? 0)
   if (outcome.kind !== 'appended') return { readSeq, head, position: outcome.folded.position || conversationPosition, unchanged: true }
   return { readSeq, head, position: lastOf(outcome.events).position, unchanged: false }

@@ -46,10 +46,12 @@ export class Refusal extends Error {
 }
 
 /** `invalid_request` that names one field. */
-export const invalidField = (field: string, message: string) => new Refusal('invalid_request', `${field}: ${message}`, { errors: [{ field, message }] })
+export const invalidField = (field: string, message: string) =>
+  new Refusal('invalid_request', `${field}: ${message}`, { errors: [{ field, message }] })
 
 /** The same answer for what does not exist and for what is none of the caller's business. */
-export const notFound = (what = 'conversation') => new Refusal('not_found', `There is no such ${what}, or you are not a member of its conversation.`)
+export const notFound = (what = 'conversation') =>
+  new Refusal('not_found', `There is no such ${what}, or you are not a member of its conversation.`)
 
 export const unavailable = (detail: string, cause?: unknown) => new Refusal('unavailable', detail, { cause })
 

@@ -36,7 +36,15 @@ export class ProposedEvent {
   /** `data` as it is stored. */
   readonly dataJson: string
 
-  constructor(event: { id: string; type: string; stream: string; revision: number; data: unknown; dataJson: string; metadata: EventMetadata }) {
+  constructor(event: {
+    id: string
+    type: string
+    stream: string
+    revision: number
+    data: unknown
+    dataJson: string
+    metadata: EventMetadata
+  }) {
     this.id = event.id
     this.type = event.type
     this.stream = event.stream
@@ -63,7 +71,10 @@ export class RecordedEvent {
   #data: unknown
   #metadata: EventMetadata | undefined
 
-  constructor(stored: { id: string; type: string; stream: string; revision: number; position: Position; dataJson: string; metadataJson: string }, decoded?: { data: unknown; metadata: EventMetadata }) {
+  constructor(
+    stored: { id: string; type: string; stream: string; revision: number; position: Position; dataJson: string; metadataJson: string },
+    decoded?: { data: unknown; metadata: EventMetadata },
+  ) {
     this.id = stored.id
     this.type = stored.type
     this.stream = stored.stream
@@ -78,7 +89,15 @@ export class RecordedEvent {
   /** A proposed event that was committed at `position`: nothing is encoded or parsed again. */
   static committed(event: ProposedEvent, position: Position): RecordedEvent {
     return new RecordedEvent(
-      { id: event.id, type: event.type, stream: event.stream, revision: event.revision, position, dataJson: event.dataJson, metadataJson: '' },
+      {
+        id: event.id,
+        type: event.type,
+        stream: event.stream,
+        revision: event.revision,
+        position,
+        dataJson: event.dataJson,
+        metadataJson: '',
+      },
       { data: event.data, metadata: event.metadata },
     )
   }

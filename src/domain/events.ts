@@ -13,11 +13,29 @@ export type ConversationType = 'direct' | 'group'
 
 export type Content =
   | { type: 'text'; text: string }
-  | { type: 'image' | 'voice' | 'file'; url: string; mimeType: string; bytes: number; width?: number; height?: number; durationMs?: number; name?: string }
+  | {
+      type: 'image' | 'voice' | 'file'
+      url: string
+      mimeType: string
+      bytes: number
+      width?: number
+      height?: number
+      durationMs?: number
+      name?: string
+    }
   | { type: 'custom'; data: JsonObject }
 
 export type ConversationEvent =
-  | { type: 'ConversationCreated'; data: { type: ConversationType; name?: string; joinPolicy: JoinPolicy; custom?: JsonObject; members: { userId: string; role: Role }[] } }
+  | {
+      type: 'ConversationCreated'
+      data: {
+        type: ConversationType
+        name?: string
+        joinPolicy: JoinPolicy
+        custom?: JsonObject
+        members: { userId: string; role: Role }[]
+      }
+    }
   | { type: 'ConversationUpdated'; data: { name?: string | null; joinPolicy?: JoinPolicy; custom?: JsonObject } }
   | { type: 'ConversationFrozen'; data: Record<never, never> }
   | { type: 'ConversationUnfrozen'; data: Record<never, never> }
@@ -72,16 +90,37 @@ export type EventType = AnyEvent['type']
 export type Fact<Event extends AnyEvent> = Event & Pick<RecordedEvent, 'stream' | 'revision' | 'metadata'>
 
 /** A fact that the log holds. */
-export type RecordedFact<Event extends AnyEvent> = Event & Pick<RecordedEvent, 'id' | 'stream' | 'revision' | 'position' | 'metadata' | 'dataJson'>
+export type RecordedFact<Event extends AnyEvent> = Event &
+  Pick<RecordedEvent, 'id' | 'stream' | 'revision' | 'position' | 'metadata' | 'dataJson'>
 
 /** The version that new events of each type are written with. */
 export const schemaVersions: Record<EventType, number> = {
-  ConversationCreated: 1, ConversationUpdated: 1, ConversationFrozen: 1, ConversationUnfrozen: 1,
-  MemberJoined: 1, MemberLeft: 1, MemberRemoved: 1, MemberRoleChanged: 1,
-  MessageSent: 1, MessageEdited: 1, MessageRecalled: 1, ReactionAdded: 1, ReactionRemoved: 1, MessagePinned: 1, MessageUnpinned: 1,
-  ReadUpTo: 1, DeliveredUpTo: 1,
-  UserRegistered: 1, ProfileChanged: 1, ContactAdded: 1, ContactRemoved: 1, UserBlocked: 1, UserUnblocked: 1,
-  DeviceSeen: 1, DeviceRevoked: 1, InboxMarked: 1,
+  ConversationCreated: 1,
+  ConversationUpdated: 1,
+  ConversationFrozen: 1,
+  ConversationUnfrozen: 1,
+  MemberJoined: 1,
+  MemberLeft: 1,
+  MemberRemoved: 1,
+  MemberRoleChanged: 1,
+  MessageSent: 1,
+  MessageEdited: 1,
+  MessageRecalled: 1,
+  ReactionAdded: 1,
+  ReactionRemoved: 1,
+  MessagePinned: 1,
+  MessageUnpinned: 1,
+  ReadUpTo: 1,
+  DeliveredUpTo: 1,
+  UserRegistered: 1,
+  ProfileChanged: 1,
+  ContactAdded: 1,
+  ContactRemoved: 1,
+  UserBlocked: 1,
+  UserUnblocked: 1,
+  DeviceSeen: 1,
+  DeviceRevoked: 1,
+  InboxMarked: 1,
 }
 
 /** upcasters[type][n] turns data of version n + 1 into that of version n + 2. None is needed yet. */

@@ -9,7 +9,11 @@ export interface History {
   findSentMessage(conversationId: string, senderId: string, clientMessageId: string): Promise<{ asOf: number; seq: number | undefined }>
 
   /** The message at `seq`; `reacted` tells of this user and emoji. */
-  findMessageFacts(conversationId: string, seq: number, reaction?: { userId: string; emoji: string }): Promise<{ asOf: number; message: MessageFacts | undefined }>
+  findMessageFacts(
+    conversationId: string,
+    seq: number,
+    reaction?: { userId: string; emoji: string },
+  ): Promise<{ asOf: number; message: MessageFacts | undefined }>
 
   /** Which of these messages are recalled. */
   findRecalled(conversationId: string, seqs: readonly number[]): Promise<{ asOf: number; recalled: ReadonlySet<number> }>

@@ -35,7 +35,8 @@ export class RecentChanges {
     let changes = this.#changes.get(conversationId)
     if (!changes) this.#changes.set(conversationId, (changes = { recalled: new Set(), left: new Set() }))
     // The first of so many are in the tables by now.
-    if (changes.recalled.size + changes.left.size >= CHANGES_MAX) this.#changes.set(conversationId, (changes = { recalled: new Set(), left: new Set() }))
+    if (changes.recalled.size + changes.left.size >= CHANGES_MAX)
+      this.#changes.set(conversationId, (changes = { recalled: new Set(), left: new Set() }))
     return changes
   }
 }

@@ -37,7 +37,11 @@ export class Users {
   }
 
   /** Decides a user's command on itself; `position` is where reads can wait for it. @throws {Refusal} */
-  async execute(userId: string, command: UserCommand, requester: Requester): Promise<{ position: Position; unchanged: boolean; state: UserState }> {
+  async execute(
+    userId: string,
+    command: UserCommand,
+    requester: Requester,
+  ): Promise<{ position: Position; unchanged: boolean; state: UserState }> {
     const { kind, folded } = await this.#streams.execute(userId, { userId, wanted: command }, requester)
     return { position: folded.position || (await this.#head()), unchanged: kind === 'unchanged', state: folded.state }
   }
@@ -67,4 +71,5 @@ export class Users {
   }
 }
 
-const hasBlock = (left: Folded<UserState>, right: Folded<UserState>, one: string, other: string) => left.state.blocks.has(other) || right.state.blocks.has(one)
+const hasBlock = (left: Folded<UserState>, right: Folded<UserState>, one: string, other: string) =>
+  left.state.blocks.has(other) || right.state.blocks.has(one)

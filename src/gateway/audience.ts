@@ -60,7 +60,14 @@ export class Audience {
   #rateCount = 0
   #ratePrevious = 0
 
-  constructor(known: { conversationId: string; type: ConversationType; head: number; lastOrdinal: number; lastPosition: Position; memberCount: number }) {
+  constructor(known: {
+    conversationId: string
+    type: ConversationType
+    head: number
+    lastOrdinal: number
+    lastPosition: Position
+    memberCount: number
+  }) {
     this.conversationId = known.conversationId
     this.type = known.type
     this.head = known.head

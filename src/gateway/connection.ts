@@ -57,7 +57,11 @@ export class Connection {
   #resumed: Map<string, number> | undefined
   #heldHeads: Map<string, { seq: number; resume: Position }> | undefined
 
-  constructor(ws: WebSocket, socket: Duplex, options: { sessionId: string; outbox: Outbox; handle: Handle; logger: Logger; framesPerSecond: number | undefined }) {
+  constructor(
+    ws: WebSocket,
+    socket: Duplex,
+    options: { sessionId: string; outbox: Outbox; handle: Handle; logger: Logger; framesPerSecond: number | undefined },
+  ) {
     this.sessionId = options.sessionId
     this.#ws = ws
     this.#socket = socket
@@ -66,7 +70,9 @@ export class Connection {
     this.#logger = options.logger
     this.#rate = options.framesPerSecond === undefined ? undefined : new FrameRate(options.framesPerSecond)
     ws.on('message', (data: Buffer, isBinary) => this.#receive(data, isBinary))
-    ws.on('pong', () => { this.#isHeard = true })
+    ws.on('pong', () => {
+      this.#isHeard = true
+    })
     ws.on('close', () => this.#closed())
     // A close always follows an error; what went wrong on a client's line is no news.
     ws.on('error', () => {})
@@ -116,10 +122,11 @@ export class Connection {
     const { conversationId, firstSeq, lastSeq, events, resume } = delivery
     const upTo = this.#resumed?.get(conversationId)
     if (upTo === undefined) return delivery
-    if (lastSeq <= upTo) return undefined
-    this.#resumed?.delete(conversationId)
+    if (lastSeq >= upTo) this.#resumed?.delete(conversationId)
     if (this.#resumed?.size === 0) this.#resumed = undefined
+    // A head repeats nothing, and a device that has become active is owed one.
     if (firstSeq === undefined || firstSeq > upTo) return delivery
+    if (lastSeq <= upTo) return undefined
     const rest = events.slice(upTo + 1 - firstSeq)
     return { frame: eventsFrame(rest, resume), conversationId, firstSeq: upTo + 1, lastSeq, events: rest, resume }
   }
@@ -261,10 +268,15 @@ export class Connection {
     if (!this.isOpen) return
     if (isBinary) return this.#refuseNotAFrame('Frames are text, not binary.')
     const verdict = this.#rate?.take() ?? 'allowed'
-    if (verdict === 'close') return this.refuse(closeCodes.tooManyFrames, { code: 'rate_limited', message: 'Too many frames, for too long.' })
+    if (verdict === 'close')
+      return this.refuse(closeCodes.tooManyFrames, { code: 'rate_limited', message: 'Too many frames, for too long.' })
     try {
       const frame = parseFrame(data.toString('utf8'))
-      if (verdict === 'limited') throw new WrongFrame('ref' in frame ? frame.ref : undefined, new Refusal('rate_limited', 'Too many frames a second: send it again later.'))
+      if (verdict === 'limited')
+        throw new WrongFrame(
+          'ref' in frame ? frame.ref : undefined,
+          new Refusal('rate_limited', 'Too many frames a second: send it again later.'),
+        )
       this.#take(frame)
     } catch (error) {
       if (error instanceof NotAFrame) this.#refuseNotAFrame(error.message)
@@ -283,7 +295,13 @@ export class Connection {
     if (frame.type === 'ping') return this.#pong(ref)
     try {
       const answer = this.#handle(this, frame)
-      if (answer instanceof Promise) this.#track(answer.then((fields) => this.#answer(ref, fields), (error) => this.#answerError(ref, error)))
+      if (answer instanceof Promise)
+        this.#track(
+          answer.then(
+            (fields) => this.#answer(ref, fields),
+            (error) => this.#answerError(ref, error),
+          ),
+        )
       else this.#answer(ref, answer)
     } catch (error) {
       this.#answerError(ref, error)
@@ -296,7 +314,8 @@ export class Connection {
 
   #answerError(ref: number | undefined, error: unknown): void {
     if (error instanceof Refusal) return this.send(errorFrame(ref, error.code, error.message))
-    if (error instanceof StoreUnavailable) return this.send(errorFrame(ref, 'unavailable', 'The log can not answer now: send the same again.'))
+    if (error instanceof StoreUnavailable)
+      return this.send(errorFrame(ref, 'unavailable', 'The log can not answer now: send the same again.'))
     this.#logger.error({ err: error, sessionId: this.sessionId }, 'a frame could not be handled')
     this.send(errorFrame(ref, 'internal', 'The server could not handle this frame: it is a bug.'))
   }

@@ -63,7 +63,14 @@ export class Delivering {
 
   #wait(audience: Audience, run: Run, waitMs: number): void {
     const timer = setTimeout(() => this.flush(audience), waitMs)
-    audience.merge = { events: [...run.events], firstSeq: run.firstSeq, lastSeq: run.lastSeq, floor: run.floor, subjects: run.subjects, timer }
+    audience.merge = {
+      events: [...run.events],
+      firstSeq: run.firstSeq,
+      lastSeq: run.lastSeq,
+      floor: run.floor,
+      subjects: run.subjects,
+      timer,
+    }
     this.#merging.add(audience)
   }
 
@@ -113,8 +120,10 @@ export class Delivering {
     let head: Delivery | undefined
     for (const { user } of audience.members.values()) {
       for (const connection of user.connections) {
-        if (!isLarge || connection.activeConversationId === audience.conversationId) deliveries.forEach((delivery) => connection.deliver(delivery))
-        else if (run.subjects.joined === user.userId || run.subjects.left === user.userId) deliverOwn(connection, audience.conversationId, run, resume)
+        if (!isLarge || connection.activeConversationId === audience.conversationId)
+          deliveries.forEach((delivery) => connection.deliver(delivery))
+        else if (run.subjects.joined === user.userId || run.subjects.left === user.userId)
+          deliverOwn(connection, audience.conversationId, run, resume)
         else connection.deliver((head ??= headDelivery(audience.conversationId, run.lastSeq, resume)))
       }
     }
@@ -127,7 +136,14 @@ function deliveriesOf(conversationId: string, run: Run, resume: Position): Deliv
   for (const { from, to } of cuts(run.events)) {
     const events = run.events.length === to - from ? run.events : run.events.slice(from, to)
     const upTo = to === run.events.length ? resume : run.floor < resume ? run.floor : resume
-    deliveries.push({ frame: eventsFrame(events, upTo), conversationId, firstSeq: run.firstSeq + from, lastSeq: run.firstSeq + to - 1, events, resume: upTo })
+    deliveries.push({
+      frame: eventsFrame(events, upTo),
+      conversationId,
+      firstSeq: run.firstSeq + from,
+      lastSeq: run.firstSeq + to - 1,
+      events,
+      resume: upTo,
+    })
   }
   return deliveries
 }
@@ -149,8 +165,13 @@ export function cuts(events: readonly string[], charactersMax = FRAME_CHARACTERS
   return pieces
 }
 
-const headDelivery = (conversationId: string, seq: number, resume: Position): Delivery =>
-  ({ frame: headFrame(conversationId, seq, resume), conversationId, lastSeq: seq, events: [], resume })
+const headDelivery = (conversationId: string, seq: number, resume: Position): Delivery => ({
+  frame: headFrame(conversationId, seq, resume),
+  conversationId,
+  lastSeq: seq,
+  events: [],
+  resume,
+})
 
 /** One's own joining or leaving, as a fact also where one does not look; what lies around it is announced. */
 function deliverOwn(connection: Connection, conversationId: string, run: Run, resume: Position): void {
@@ -166,6 +187,7 @@ function deliverOwn(connection: Connection, conversationId: string, run: Run, re
   }
   if (isJoining) fact(0)
   const headAt = isLeaving ? last - 1 : last
-  if (headAt >= (isJoining ? 1 : 0)) connection.deliver(headDelivery(conversationId, run.firstSeq + headAt, headAt === last ? resume : beforeLast))
+  if (headAt >= (isJoining ? 1 : 0))
+    connection.deliver(headDelivery(conversationId, run.firstSeq + headAt, headAt === last ? resume : beforeLast))
   if (isLeaving) fact(last)
 }

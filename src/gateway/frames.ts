@@ -2,39 +2,80 @@
 import { type Static, type TSchema, Type } from 'typebox'
 import { Refusal, invalidField, type RefusalCode, refusals } from '../domain/errors.js'
 import {
-  CONTENT_BYTES_MAX, ClientMessageId, Content, ConversationId, DeviceId, Emoji, Mentions, PAGE_MAX, Seq, UserId, closedObject,
+  CONTENT_BYTES_MAX,
+  ClientMessageId,
+  Content,
+  ConversationId,
+  DeviceId,
+  Emoji,
+  Mentions,
+  PAGE_MAX,
+  Seq,
+  UserId,
+  closedObject,
 } from '../schemas/common.js'
 import { compileBody, refusalOf, requireBytes, requireCleanJson } from '../schemas/validator.js'
 
-export const Ref = Type.Integer({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER, description: "The client's number of a request; its one answer carries it" })
+export const Ref = Type.Integer({
+  minimum: 0,
+  maximum: Number.MAX_SAFE_INTEGER,
+  description: "The client's number of a request; its one answer carries it",
+})
 const PRESENCE_USERS_MAX = 500
 const UserIds = Type.Array(UserId, { minItems: 1, maxItems: PRESENCE_USERS_MAX })
 
 /** Every frame that a client may send, by its `type`. AsyncAPI is checked against this table. */
 export const clientFrames = {
   hello: closedObject({
-    type: Type.Literal('hello'), ref: Ref, token: Type.String({ minLength: 1, maxLength: 8_192 }), deviceId: Type.Optional(DeviceId),
-    position: Type.Optional(Type.String({ maxLength: 256 })), acks: Type.Optional(Type.Boolean()),
+    type: Type.Literal('hello'),
+    ref: Ref,
+    token: Type.String({ minLength: 1, maxLength: 8_192 }),
+    deviceId: Type.Optional(DeviceId),
+    position: Type.Optional(Type.String({ maxLength: 256 })),
+    acks: Type.Optional(Type.Boolean()),
   }),
   'message.send': closedObject({
-    type: Type.Literal('message.send'), ref: Ref, conversationId: ConversationId, clientMessageId: ClientMessageId, content: Content,
-    replyToSeq: Type.Optional(Seq), mentions: Type.Optional(Mentions),
+    type: Type.Literal('message.send'),
+    ref: Ref,
+    conversationId: ConversationId,
+    clientMessageId: ClientMessageId,
+    content: Content,
+    replyToSeq: Type.Optional(Seq),
+    mentions: Type.Optional(Mentions),
   }),
-  'message.edit': closedObject({ type: Type.Literal('message.edit'), ref: Ref, conversationId: ConversationId, seq: Seq, content: Content }),
+  'message.edit': closedObject({
+    type: Type.Literal('message.edit'),
+    ref: Ref,
+    conversationId: ConversationId,
+    seq: Seq,
+    content: Content,
+  }),
   'message.recall': closedObject({ type: Type.Literal('message.recall'), ref: Ref, conversationId: ConversationId, seq: Seq }),
   'reaction.add': closedObject({ type: Type.Literal('reaction.add'), ref: Ref, conversationId: ConversationId, seq: Seq, emoji: Emoji }),
-  'reaction.remove': closedObject({ type: Type.Literal('reaction.remove'), ref: Ref, conversationId: ConversationId, seq: Seq, emoji: Emoji }),
+  'reaction.remove': closedObject({
+    type: Type.Literal('reaction.remove'),
+    ref: Ref,
+    conversationId: ConversationId,
+    seq: Seq,
+    emoji: Emoji,
+  }),
   read: closedObject({ type: Type.Literal('read'), ref: Type.Optional(Ref), conversationId: ConversationId, seq: Seq }),
   ack: closedObject({ type: Type.Literal('ack'), conversationId: ConversationId, seq: Seq }),
   'events.get': closedObject({
-    type: Type.Literal('events.get'), ref: Ref, conversationId: ConversationId,
-    after: Type.Optional(Type.Integer({ minimum: -1, maximum: Number.MAX_SAFE_INTEGER })), limit: Type.Optional(Type.Integer({ minimum: 1, maximum: PAGE_MAX })),
+    type: Type.Literal('events.get'),
+    ref: Ref,
+    conversationId: ConversationId,
+    after: Type.Optional(Type.Integer({ minimum: -1, maximum: Number.MAX_SAFE_INTEGER })),
+    limit: Type.Optional(Type.Integer({ minimum: 1, maximum: PAGE_MAX })),
   }),
   typing: closedObject({ type: Type.Literal('typing'), conversationId: ConversationId, on: Type.Boolean() }),
   active: closedObject({ type: Type.Literal('active'), conversationId: Type.Union([ConversationId, Type.Null()]) }),
   'presence.query': closedObject({ type: Type.Literal('presence.query'), ref: Ref, userIds: UserIds }),
   'presence.subscribe': closedObject({
-    type: Type.Literal('presence.subscribe'), ref: Ref, userIds: Type.Optional(Type.Array(UserId, { maxItems: PRESENCE_USERS_MAX })), contacts: Type.Optional(Type.Boolean()),
+    type: Type.Literal('presence.subscribe'),
+    ref: Ref,
+    userIds: Type.Optional(Type.Array(UserId, { maxItems: PRESENCE_USERS_MAX })),
+    contacts: Type.Optional(Type.Boolean()),
   }),
   ping: closedObject({ type: Type.Literal('ping'), ref: Type.Optional(Ref) }),
 } satisfies Record<string, TSchema>
@@ -68,7 +109,8 @@ export function parseFrame(text: string): ClientFrame {
   const frame = parseObject(text)
   const ref = typeof frame.ref === 'number' && Number.isSafeInteger(frame.ref) && frame.ref >= 0 ? frame.ref : undefined
   const validate = validators.get(frame.type)
-  if (!validate) throw new WrongFrame(ref, invalidField('type', `${JSON.stringify(frame.type.slice(0, 40))} is not a frame that clients send`))
+  if (!validate)
+    throw new WrongFrame(ref, invalidField('type', `${JSON.stringify(frame.type.slice(0, 40))} is not a frame that clients send`))
   try {
     if (!validate(frame)) throw refusalOf(validate.errors)
     if ('content' in frame) requireContent(frame['content'], text)
@@ -143,6 +185,13 @@ export function errorFrame(ref: number | undefined, code: RefusalCode, message: 
 
 /** Below 4500: connect again. From 4500 on: don't. */
 export const closeCodes = {
-  leaving: 4000, tooSlow: 4001, noHello: 4008, tokenExpired: 4402, tooManyFrames: 4408,
-  tokenRefused: 4501, deviceRevoked: 4503, notAFrame: 4504, replaced: 4505,
+  leaving: 4000,
+  tooSlow: 4001,
+  noHello: 4008,
+  tokenExpired: 4402,
+  tooManyFrames: 4408,
+  tokenRefused: 4501,
+  deviceRevoked: 4503,
+  notAFrame: 4504,
+  replaced: 4505,
 } as const

@@ -61,7 +61,13 @@ export class Gateway {
   readonly presence: LivePresence
   readonly #options: GatewayOptions
   readonly #times: Times
-  readonly #server = new WebSocketServer({ noServer: true, maxPayload: FRAME_BYTES_MAX, perMessageDeflate: false, clientTracking: false, skipUTF8Validation: false })
+  readonly #server = new WebSocketServer({
+    noServer: true,
+    maxPayload: FRAME_BYTES_MAX,
+    perMessageDeflate: false,
+    clientTracking: false,
+    skipUTF8Validation: false,
+  })
   readonly #connections = new Set<Connection>()
   readonly #outbox = new Outbox()
   readonly #cursors: Cursors
@@ -77,7 +83,11 @@ export class Gateway {
     this.#times = { ...TIMES, ...options.times }
     this.hub = new Hub({ store, readModels, logger, fanoutOnWriteMembersMax, loadState: (id) => conversations.stateOf(id) })
     this.presence = new LivePresence({
-      online, users, readModels, connectionsOf: (userId) => this.hub.users.get(userId)?.connections ?? [], onError: (err) => logger.warn({ err }, 'a change of presence was not told'),
+      online,
+      users,
+      readModels,
+      connectionsOf: (userId) => this.hub.users.get(userId)?.connections ?? [],
+      onError: (err) => logger.warn({ err }, 'a change of presence was not told'),
     })
     online.onReplaced = (session) => this.#makeWay(session)
     this.#cursors = new Cursors(conversations, logger)
@@ -96,7 +106,10 @@ export class Gateway {
   async start(): Promise<void> {
     await this.hub.start()
     const { heartbeatMs, repushAfterMs } = this.#times
-    this.#timers.push(setInterval(() => this.#heartbeat(), heartbeatMs / HEARTBEAT_TICKS), setInterval(() => this.#repush(), repushAfterMs / REPUSH_TICKS))
+    this.#timers.push(
+      setInterval(() => this.#heartbeat(), heartbeatMs / HEARTBEAT_TICKS),
+      setInterval(() => this.#repush(), repushAfterMs / REPUSH_TICKS),
+    )
   }
 
   /** Takes over an HTTP connection that wants to become a WebSocket. */
@@ -105,7 +118,8 @@ export class Gateway {
     const path = (request.url ?? '').split('?', 1)[0]
     if (path !== '/v1/ws') return refuseUpgrade(socket, 404, 'Not Found', 'not_found', 'WebSockets are at /v1/ws.')
     if (this.#isDraining) return refuseUpgrade(socket, 503, 'Service Unavailable', 'unavailable', 'This node is leaving: connect again.')
-    if (!isOriginAllowed(request, this.#options.allowedOrigins)) return refuseUpgrade(socket, 403, 'Forbidden', 'forbidden', 'This origin is not in ALLOWED_ORIGINS.')
+    if (!isOriginAllowed(request, this.#options.allowedOrigins))
+      return refuseUpgrade(socket, 403, 'Forbidden', 'forbidden', 'This origin is not in ALLOWED_ORIGINS.')
     this.#server.handleUpgrade(request, socket, head, (ws) => this.#open(ws, socket))
   }
 
@@ -114,11 +128,13 @@ export class Gateway {
     this.#isDraining = true
     for (const timer of this.#timers) clearInterval(timer)
     const connections = [...this.#connections]
-    for (const connection of connections) connection.sendJson({ type: 'goaway', reconnectAfterMs: Math.floor(Math.random() * GOAWAY_SPREAD_MS) })
+    for (const connection of connections)
+      connection.sendJson({ type: 'goaway', reconnectAfterMs: Math.floor(Math.random() * GOAWAY_SPREAD_MS) })
     await this.#cursors.flushAll()
     const pauseMs = connections.length > 1_000 ? GOAWAY_SPREAD_MS / 20 : 0
     for (let at = 0; at < connections.length; at += Math.ceil(connections.length / 20)) {
-      for (const connection of connections.slice(at, at + Math.ceil(connections.length / 20))) connection.close(closeCodes.leaving, 'the server is leaving')
+      for (const connection of connections.slice(at, at + Math.ceil(connections.length / 20)))
+        connection.close(closeCodes.leaving, 'the server is leaving')
       if (pauseMs > 0) await delay(pauseMs)
     }
     await this.#cursors.flushAll()
@@ -132,7 +148,13 @@ export class Gateway {
 
   #open(ws: WebSocket, socket: Duplex): void {
     const { logger, framesPerSecond } = this.#options
-    const connection = new Connection(ws, socket, { sessionId: randomUUID(), outbox: this.#outbox, logger, framesPerSecond, handle: (from, frame) => this.#handle(from, frame) })
+    const connection = new Connection(ws, socket, {
+      sessionId: randomUUID(),
+      outbox: this.#outbox,
+      logger,
+      framesPerSecond,
+      handle: (from, frame) => this.#handle(from, frame),
+    })
     this.#connections.add(connection)
     this.#expireAt(connection, Date.now() + this.#times.helloWithinMs, closeCodes.noHello, 'hello must come within 10 s.')
     connection.onClose = () => this.#left(connection)
@@ -142,7 +164,10 @@ export class Gateway {
   /** One timer a connection: first for `hello`, then for its token. */
   #expireAt(connection: Connection, at: number, closeCode: number, message: string): void {
     clearTimeout(this.#expiries.get(connection))
-    const timer = setTimeout(() => connection.refuse(closeCode, { code: 'unauthenticated', message }), Math.min(Math.max(0, at - Date.now()), TIMER_MS_MAX))
+    const timer = setTimeout(
+      () => connection.refuse(closeCode, { code: 'unauthenticated', message }),
+      Math.min(Math.max(0, at - Date.now()), TIMER_MS_MAX),
+    )
     this.#expiries.set(connection, timer)
   }
 
@@ -158,7 +183,8 @@ export class Gateway {
   #closeDevice(userId: string, deviceId: string, revokedAt: number): void {
     for (const connection of this.hub.users.get(userId)?.connections ?? []) {
       const isOlder = connection.issuedAt === null || connection.issuedAt < revokedAt
-      if (connection.deviceId === deviceId && isOlder) connection.refuse(closeCodes.deviceRevoked, { code: 'unauthenticated', message: 'This device was revoked.' })
+      if (connection.deviceId === deviceId && isOlder)
+        connection.refuse(closeCodes.deviceRevoked, { code: 'unauthenticated', message: 'This device was revoked.' })
     }
   }
 
@@ -202,32 +228,62 @@ export class Gateway {
     if (greeting) return greeting.then(() => this.#handle(connection, frame))
     if (connection.userId === '') throw new Refusal('unauthenticated', 'hello must come first.')
     switch (frame.type) {
-      case 'message.send': return this.#send(connection, frame)
-      case 'message.edit': return this.#change(connection, frame.conversationId, { type: 'EditMessage', seq: frame.seq, content: frame.content })
-      case 'message.recall': return this.#change(connection, frame.conversationId, { type: 'RecallMessage', seq: frame.seq })
-      case 'reaction.add': return this.#change(connection, frame.conversationId, { type: 'AddReaction', seq: frame.seq, emoji: frame.emoji })
-      case 'reaction.remove': return this.#change(connection, frame.conversationId, { type: 'RemoveReaction', seq: frame.seq, emoji: frame.emoji })
-      case 'read': return this.#read(connection, frame)
-      case 'ack': return this.#ack(connection, frame)
-      case 'events.get': return this.#getEvents(connection, frame)
-      case 'typing': return this.#typing.relay(connection, frame.conversationId, frame.on).then(() => undefined)
-      case 'active': return this.#setActive(connection, frame)
-      case 'presence.query': return this.presence.query(connection.userId, frame.userIds).then((items) => ({ items }))
-      case 'presence.subscribe': return this.presence.subscribe(connection, frame.userIds ?? [], frame.contacts ?? false).then((items) => ({ items }))
-      case 'ping': return undefined
-      default: return unreachable(frame)
+      case 'message.send':
+        return this.#send(connection, frame)
+      case 'message.edit':
+        return this.#change(connection, frame.conversationId, { type: 'EditMessage', seq: frame.seq, content: frame.content })
+      case 'message.recall':
+        return this.#change(connection, frame.conversationId, { type: 'RecallMessage', seq: frame.seq })
+      case 'reaction.add':
+        return this.#change(connection, frame.conversationId, { type: 'AddReaction', seq: frame.seq, emoji: frame.emoji })
+      case 'reaction.remove':
+        return this.#change(connection, frame.conversationId, { type: 'RemoveReaction', seq: frame.seq, emoji: frame.emoji })
+      case 'read':
+        return this.#read(connection, frame)
+      case 'ack':
+        return this.#ack(connection, frame)
+      case 'events.get':
+        return this.#getEvents(connection, frame)
+      case 'typing':
+        return this.#typing.relay(connection, frame.conversationId, frame.on).then(() => undefined)
+      case 'active':
+        return this.#setActive(connection, frame)
+      case 'presence.query':
+        return this.presence.query(connection.userId, frame.userIds).then((items) => ({ items }))
+      case 'presence.subscribe':
+        return this.presence.subscribe(connection, frame.userIds ?? [], frame.contacts ?? false).then((items) => ({ items }))
+      case 'ping':
+        return undefined
+      default:
+        return unreachable(frame)
     }
   }
 
   async #send({ userId, sessionId }: Connection, frame: ClientFrames['message.send']): Promise<object> {
     const { conversationId, clientMessageId, content, replyToSeq, mentions } = frame
-    const command = { type: 'SendMessage' as const, clientMessageId, content, ...(replyToSeq === undefined ? {} : { replyToSeq }), ...(mentions === undefined ? {} : { mentions }) }
-    const { seq, ordinal, position, sentAt, duplicate } = await this.#options.conversations.send(conversationId, command, { actor: { userId }, correlationId: `${sessionId}:${frame.ref}` })
+    const command = {
+      type: 'SendMessage' as const,
+      clientMessageId,
+      content,
+      ...(replyToSeq === undefined ? {} : { replyToSeq }),
+      ...(mentions === undefined ? {} : { mentions }),
+    }
+    const { seq, ordinal, position, sentAt, duplicate } = await this.#options.conversations.send(conversationId, command, {
+      actor: { userId },
+      correlationId: `${sessionId}:${frame.ref}`,
+    })
     return duplicate ? { conversationId, seq, ordinal, position, sentAt, duplicate } : { conversationId, seq, ordinal, position, sentAt }
   }
 
-  async #change({ userId, sessionId }: Connection, conversationId: string, command: Parameters<Conversations['execute']>[1]): Promise<object> {
-    const { seq, position, unchanged } = await this.#options.conversations.execute(conversationId, command, { actor: { userId }, correlationId: sessionId })
+  async #change(
+    { userId, sessionId }: Connection,
+    conversationId: string,
+    command: Parameters<Conversations['execute']>[1],
+  ): Promise<object> {
+    const { seq, position, unchanged } = await this.#options.conversations.execute(conversationId, command, {
+      actor: { userId },
+      correlationId: sessionId,
+    })
     return unchanged ? { seq, position, unchanged } : { seq, position }
   }
 
@@ -238,7 +294,10 @@ export class Gateway {
       this.#cursors.read(connection, conversationId, seq)
       return undefined
     }
-    const { readSeq, position, unchanged, head } = await this.#options.conversations.markRead(conversationId, seq, { actor: { userId }, correlationId: sessionId })
+    const { readSeq, position, unchanged, head } = await this.#options.conversations.markRead(conversationId, seq, {
+      actor: { userId },
+      correlationId: sessionId,
+    })
     return unchanged ? { readSeq, position, unchanged, seq: head } : { readSeq, position }
   }
 
@@ -257,7 +316,12 @@ export class Gateway {
 
   /** The facts are JSON text already: the answer is put together, not encoded anew. */
   async #getEvents(connection: Connection, { ref, conversationId, after, limit }: ClientFrames['events.get']): Promise<undefined> {
-    const { items, head } = await this.#options.conversations.readEvents(conversationId, { userId: connection.userId }, after ?? -1, limit ?? PAGE_DEFAULT)
+    const { items, head } = await this.#options.conversations.readEvents(
+      conversationId,
+      { userId: connection.userId },
+      after ?? -1,
+      limit ?? PAGE_DEFAULT,
+    )
     const { to } = cuts(items, EVENTS_CHARACTERS_MAX)[0]!
     connection.send(textFrame(`{"type":"ok","ref":${ref},"events":[${items.slice(0, to).join(',')}],"head":${head}}`))
   }
@@ -292,9 +356,13 @@ export class Gateway {
   readonly #greetings = new Map<Connection, Promise<void>>()
 
   #hello(connection: Connection, frame: ClientFrames['hello']): Promise<undefined> {
-    if (connection.userId !== '' || this.#greetings.has(connection)) throw new Refusal('invalid_request', 'hello was said already on this connection.')
+    if (connection.userId !== '' || this.#greetings.has(connection))
+      throw new Refusal('invalid_request', 'hello was said already on this connection.')
     const greeting = this.#greet(connection, frame).finally(() => this.#greetings.delete(connection))
-    this.#greetings.set(connection, greeting.catch(() => {}))
+    this.#greetings.set(
+      connection,
+      greeting.catch(() => {}),
+    )
     return greeting.then(() => undefined)
   }
 
@@ -316,30 +384,41 @@ export class Gateway {
       connection.userId = ''
       throw error
     }
-    if (connection.isOpen) this.#expireAt(connection, identity.expiresAt, closeCodes.tokenExpired, 'The token has expired: connect again with a new one.')
+    if (connection.isOpen)
+      this.#expireAt(connection, identity.expiresAt, closeCodes.tokenExpired, 'The token has expired: connect again with a new one.')
   }
 
   async #authenticate(connection: Connection, frame: ClientFrames['hello']): Promise<Extract<Identity, { kind: 'user' }> | undefined> {
     try {
       const identity = await this.#options.authenticator.authenticate(frame.token)
       if (identity.kind === 'user') return identity
-      connection.refuse(closeCodes.tokenRefused, { ref: frame.ref, code: 'unauthenticated', message: "A WebSocket takes a user's token, not an app's secret." })
+      connection.refuse(closeCodes.tokenRefused, {
+        ref: frame.ref,
+        code: 'unauthenticated',
+        message: "A WebSocket takes a user's token, not an app's secret.",
+      })
     } catch (error) {
       if (!(error instanceof Refusal) || error.code !== 'unauthenticated') throw error
       const reason = error instanceof TokenRefusal ? error.reason : undefined
-      const closeCode = reason === 'expired' ? closeCodes.tokenExpired : reason === 'revoked' ? closeCodes.deviceRevoked : closeCodes.tokenRefused
+      const closeCode =
+        reason === 'expired' ? closeCodes.tokenExpired : reason === 'revoked' ? closeCodes.deviceRevoked : closeCodes.tokenRefused
       connection.refuse(closeCode, { ref: frame.ref, code: 'unauthenticated', message: error.message })
     }
     return undefined
   }
 
   /** Attaches to the live feed and holds it back, answers, sends what was missed, lets go. */
-  async #welcome(connection: Connection, { ref, position: asked, acks }: ClientFrames['hello'], position: Position | undefined): Promise<void> {
+  async #welcome(
+    connection: Connection,
+    { ref, position: asked, acks }: ClientFrames['hello'],
+    position: Position | undefined,
+  ): Promise<void> {
     connection.hold()
     const user = await this.hub.enter(connection)
     const missed = position === undefined ? undefined : await this.#resume.find(user, position, connection.attached)
     // From `enter` on a revocation closes this socket; one before that is seen here.
-    if (await this.#options.authenticator.isRevoked(connection.userId, connection.deviceId, connection.issuedAt)) return this.#refuseRevoked(connection, ref)
+    if (await this.#options.authenticator.isRevoked(connection.userId, connection.deviceId, connection.issuedAt))
+      return this.#refuseRevoked(connection, ref)
     if (!connection.isOpen) return this.hub.leave(connection)
     if (missed) connection.skipResumed(connection.attached.merging)
     if (acks) connection.unacked = new UnackedEvents(this.#times.repushAfterMs)
@@ -347,7 +426,16 @@ export class Gateway {
     this.#makeRoom(connection)
     const { sessionId, userId, deviceId, attached } = connection
     connection.resume = missed && position !== undefined ? position : attached.resume
-    connection.welcome({ type: 'ok', ref, sessionId, userId, deviceId, position: connection.resume, recovered: asked === undefined || missed !== undefined, heartbeatMs: this.#times.heartbeatMs })
+    connection.welcome({
+      type: 'ok',
+      ref,
+      sessionId,
+      userId,
+      deviceId,
+      position: connection.resume,
+      recovered: asked === undefined || missed !== undefined,
+      heartbeatMs: this.#times.heartbeatMs,
+    })
     // Frames of the client are taken from here on; what was missed goes out beside their answers.
     if (missed && position !== undefined) void this.#sendMissed(connection, user, missed, position)
     else connection.release()
@@ -370,7 +458,8 @@ export class Gateway {
   /** A device that names itself is remembered, once. */
   async #seeDevice(connection: Connection, userId: string, deviceId: string): Promise<void> {
     const { state } = await this.#options.users.load(userId)
-    if (!state.devices.has(deviceId)) await this.#options.users.execute(userId, { type: 'SeeDevice', deviceId }, { actor: { userId }, correlationId: connection.sessionId })
+    if (!state.devices.has(deviceId))
+      await this.#options.users.execute(userId, { type: 'SeeDevice', deviceId }, { actor: { userId }, correlationId: connection.sessionId })
   }
 
   /** One connection a device, and a bounded number a user: the older ones make room. */
@@ -384,7 +473,8 @@ export class Gateway {
 
   /** The same, where the newer one is on another node. */
   #makeWay({ userId, sessionId }: Session): void {
-    for (const connection of this.hub.users.get(userId)?.connections ?? []) if (connection.sessionId === sessionId) refuseReplaced(connection)
+    for (const connection of this.hub.users.get(userId)?.connections ?? [])
+      if (connection.sessionId === sessionId) refuseReplaced(connection)
   }
 }
 
@@ -393,7 +483,8 @@ function refuseReplaced(connection: Connection): void {
 }
 
 function deviceOf(identity: Extract<Identity, { kind: 'user' }>, asked: string | undefined): string {
-  if (asked !== undefined && identity.deviceId !== null && asked !== identity.deviceId) throw invalidField('deviceId', "does not agree with the token's")
+  if (asked !== undefined && identity.deviceId !== null && asked !== identity.deviceId)
+    throw invalidField('deviceId', "does not agree with the token's")
   return asked ?? identity.deviceId ?? `d-${randomUUID()}`
 }
 
@@ -414,5 +505,7 @@ function isSameHost(origin: string, host: string | undefined): boolean {
 function refuseUpgrade(socket: Duplex, status: number, reason: string, code: string, detail: string): void {
   const body = JSON.stringify({ type: `/docs/errors#${code}`, title: reason, status, code, detail, temporary: status === 503 })
   const retry = status === 503 ? 'Retry-After: 1\r\n' : ''
-  socket.end(`HTTP/1.1 ${status} ${reason}\r\nConnection: close\r\n${retry}Content-Type: application/problem+json\r\nContent-Length: ${Buffer.byteLength(body)}\r\n\r\n${body}`)
+  socket.end(
+    `HTTP/1.1 ${status} ${reason}\r\nConnection: close\r\n${retry}Content-Type: application/problem+json\r\nContent-Length: ${Buffer.byteLength(body)}\r\n\r\n${body}`,
+  )
 }

@@ -169,8 +169,15 @@ export class Hub {
     for (const row of rows.conversations) {
       const audience = this.#audienceFrom(row)
       const member: LocalMember = {
-        user, audience, joinedSeq: row.joinedSeq, joinedPosition: row.joinedPosition, readOrdinal: row.readOrdinal,
-        mentionOrdinals: row.mentionOrdinals, muted: row.muted, pushedUnread: 0, pushedMentions: 0,
+        user,
+        audience,
+        joinedSeq: row.joinedSeq,
+        joinedPosition: row.joinedPosition,
+        readOrdinal: row.readOrdinal,
+        mentionOrdinals: row.mentionOrdinals,
+        muted: row.muted,
+        pushedUnread: 0,
+        pushedMentions: 0,
       }
       user.conversations.set(row.conversationId, member)
     }
@@ -203,7 +210,8 @@ export class Hub {
     // The audience may be new here and learns from the same facts; where others were here before, it knows them.
     advance(member.audience, event)
     if (fact.type === 'MessageSent') countMessage(member, fact.data.ordinal, fact.data.mentions, fact.metadata.actor.userId)
-    else if ((fact.type === 'MemberLeft' || fact.type === 'MemberRemoved') && fact.data.userId === user.userId) this.#removeMember(user, conversationId)
+    else if ((fact.type === 'MemberLeft' || fact.type === 'MemberRemoved') && fact.data.userId === user.userId)
+      this.#removeMember(user, conversationId)
   }
 
   // --- the feed ---
@@ -230,9 +238,15 @@ export class Hub {
   async #learn(events: readonly RecordedEvent[]): Promise<void> {
     this.#learned.clear()
     for (;;) {
-      const unknown = events.filter((event) => event.type === 'MemberJoined' && this.#localJoins(event).length > 0 && !this.#isKnown(idOfStream(event.stream)))
+      const unknown = events.filter(
+        (event) => event.type === 'MemberJoined' && this.#localJoins(event).length > 0 && !this.#isKnown(idOfStream(event.stream)),
+      )
       if (unknown.length === 0) return
-      await Promise.all(unknown.map(async ({ stream }) => { this.#learned.set(idOfStream(stream), await this.#loadState(idOfStream(stream))) }))
+      await Promise.all(
+        unknown.map(async ({ stream }) => {
+          this.#learned.set(idOfStream(stream), await this.#loadState(idOfStream(stream)))
+        }),
+      )
     }
   }
 
@@ -325,7 +339,14 @@ export class Hub {
     const first = run[0]
     if (!audience || !first) return
     const encoded = run.map((event) => encodeEvent(event, audience.head))
-    this.#delivering.send(audience, { events: encoded, firstSeq: first.revision, lastSeq: first.revision + run.length - 1, resume, floor: this.#position, subjects: subjectsOf(run) })
+    this.#delivering.send(audience, {
+      events: encoded,
+      firstSeq: first.revision,
+      lastSeq: first.revision + run.length - 1,
+      resume,
+      floor: this.#position,
+      subjects: subjectsOf(run),
+    })
     this.#unread.changed(audience)
   }
 
@@ -357,8 +378,15 @@ export class Hub {
   #addMember(user: LocalUser, event: RecordedEvent, conversationId: string): void {
     const audience = this.#audiences.get(conversationId) ?? this.#audienceFrom(this.#knownOf(event, conversationId))
     const member: LocalMember = {
-      user, audience, joinedSeq: event.revision, joinedPosition: event.position, readOrdinal: audience.lastOrdinal,
-      mentionOrdinals: [], muted: user.conversations.get(conversationId)?.muted ?? false, pushedUnread: 0, pushedMentions: 0,
+      user,
+      audience,
+      joinedSeq: event.revision,
+      joinedPosition: event.position,
+      readOrdinal: audience.lastOrdinal,
+      mentionOrdinals: [],
+      muted: user.conversations.get(conversationId)?.muted ?? false,
+      pushedUnread: 0,
+      pushedMentions: 0,
     }
     user.conversations.set(conversationId, member)
     if (this.users.get(user.userId) === user) audience.members.set(user.userId, member)
@@ -368,7 +396,8 @@ export class Hub {
   #knownOf(event: RecordedEvent, conversationId: string): ConstructorParameters<typeof Audience>[0] {
     const known = { conversationId, head: event.revision, lastPosition: event.position }
     const fact = factOf<ConversationEvent>(event)
-    if (fact.type === 'ConversationCreated') return { ...known, type: fact.data.type, lastOrdinal: 0, memberCount: fact.data.members.length }
+    if (fact.type === 'ConversationCreated')
+      return { ...known, type: fact.data.type, lastOrdinal: 0, memberCount: fact.data.members.length }
     const state = this.#learned.get(conversationId)
     const lastOrdinal = (fact.type === 'MemberJoined' && state?.members.get(fact.data.userId)?.joinedOrdinal) || 0
     return { ...known, type: 'group', lastOrdinal, memberCount: state?.members.size ?? 1 }

@@ -153,7 +153,8 @@ export class LivePresence implements Presence {
     const viewers = new Map<string, Set<Connection>>()
     const add = (connection: Connection) => viewers.set(connection.userId, (viewers.get(connection.userId) ?? new Set()).add(connection))
     for (const connection of this.#subscribers.get(userId) ?? []) add(connection)
-    for (const contactOf of await readModels.contacts.whoHave(userId)) for (const connection of connectionsOf?.(contactOf) ?? []) add(connection)
+    for (const contactOf of await readModels.contacts.whoHave(userId))
+      for (const connection of connectionsOf?.(contactOf) ?? []) add(connection)
     viewers.delete(userId)
     if (viewers.size === 0) return
     const frame = jsonFrame({ type: 'presence', ...presenceOf(userId, now) })
@@ -177,6 +178,11 @@ export class LivePresence implements Presence {
   }
 }
 
-const presenceOf = (userId: string, state: OnlineState | undefined): UserPresence => ({ userId, online: state?.online ?? false, lastSeenAt: lastSeenOf(state) })
+const presenceOf = (userId: string, state: OnlineState | undefined): UserPresence => ({
+  userId,
+  online: state?.online ?? false,
+  lastSeenAt: lastSeenOf(state),
+})
 
-const lastSeenOf = (state: OnlineState | undefined): string | null => (state === undefined || state.lastSeenAt === null ? null : isoOf(state.lastSeenAt))
+const lastSeenOf = (state: OnlineState | undefined): string | null =>
+  state === undefined || state.lastSeenAt === null ? null : isoOf(state.lastSeenAt)

@@ -62,12 +62,16 @@ export class Resume {
   async find(user: LocalUser, position: Position, attached: Attached): Promise<Missed | undefined> {
     const { readModels } = this.#options
     await readModels.waitFor(attached.position)
-    const departures = (await readModels.memberships.departuresAfter(user.userId, position)).filter((departure) => departure.position <= attached.position && !user.conversations.has(departure.conversationId))
+    const departures = (await readModels.memberships.departuresAfter(user.userId, position)).filter(
+      (departure) => departure.position <= attached.position && !user.conversations.has(departure.conversationId),
+    )
     const moved = [...user.conversations.values()].filter(({ audience }) => audience.lastPosition > position)
     const tails: Tail[] = departures.map(({ conversationId, seq }) => ({ conversationId, from: seq, count: 1, events: undefined }))
     let count = tails.length
     for (let at = 0; at < moved.length; at += TAILS_AT_ONCE) {
-      const found = await Promise.all(moved.slice(at, at + TAILS_AT_ONCE).map((member) => this.#findTail(member, position, attached, MISSED_EVENTS_MAX - count)))
+      const found = await Promise.all(
+        moved.slice(at, at + TAILS_AT_ONCE).map((member) => this.#findTail(member, position, attached, MISSED_EVENTS_MAX - count)),
+      )
       for (const tail of found) {
         if (!tail) return undefined
         count += tail.count
@@ -89,21 +93,36 @@ export class Resume {
   }
 
   /** Looks backwards from the attach point for the first fact after the position, in growing steps. */
-  async #findTail({ audience, joinedPosition, joinedSeq }: LocalMember, position: Position, attached: Attached, countMax: number): Promise<Tail | undefined> {
+  async #findTail(
+    { audience, joinedPosition, joinedSeq }: LocalMember,
+    position: Position,
+    attached: Attached,
+    countMax: number,
+  ): Promise<Tail | undefined> {
     const { conversationId } = audience
     const stream = conversationStream(conversationId)
     let events: RecordedEvent[] = []
     for (let limit = FIRST_LOOK_EVENTS; ; limit *= 4) {
       const from = events[0] ? events[0].revision - 1 : undefined
-      const page = from !== undefined && from < 0 ? [] : await this.#options.store.readStream(stream, { direction: 'backwards', limit, ...(from === undefined ? {} : { from }) })
-      const missed = page.filter((event) => event.position > position && event.revision >= (joinedPosition > position ? joinedSeq : 0)).reverse()
+      const page =
+        from !== undefined && from < 0
+          ? []
+          : await this.#options.store.readStream(stream, { direction: 'backwards', limit, ...(from === undefined ? {} : { from }) })
+      const missed = page
+        .filter((event) => event.position > position && event.revision >= (joinedPosition > position ? joinedSeq : 0))
+        .reverse()
       events = [...missed, ...events]
       if (missed.length < page.length || page.length < limit) break
       if (events.length > countMax + PAGE_EVENTS) return undefined
     }
     events = events.filter((event) => event.position <= attached.position)
     if (events.length > countMax) return undefined
-    return { conversationId, from: events[0]?.revision ?? 0, count: events.length, events: events.length > PAGE_EVENTS ? undefined : events }
+    return {
+      conversationId,
+      from: events[0]?.revision ?? 0,
+      count: events.length,
+      events: events.length > PAGE_EVENTS ? undefined : events,
+    }
   }
 
   async #sendTail(connection: Connection, tail: Tail, resume: Position, lastResume: Position): Promise<void> {
@@ -120,7 +139,12 @@ export class Resume {
         const upTo = isLast ? lastResume : resume
         const texts = encoded.slice(piece.from, piece.to)
         connection.sendPastHold({
-          frame: eventsFrame(texts, upTo), conversationId: tail.conversationId, firstSeq: from + piece.from, lastSeq: from + piece.to - 1, events: texts, resume: upTo,
+          frame: eventsFrame(texts, upTo),
+          conversationId: tail.conversationId,
+          firstSeq: from + piece.from,
+          lastSeq: from + piece.to - 1,
+          events: texts,
+          resume: upTo,
         })
         await connection.drained()
         if (!connection.isOpen) return
@@ -129,7 +153,9 @@ export class Resume {
   }
 
   async #sendReceipts(connection: Connection, user: LocalUser, position: Position): Promise<void> {
-    const ids = [...user.conversations.values()].filter(({ audience }) => audience.memberCount <= this.#options.fanoutOnWriteMembersMax).map(({ audience }) => audience.conversationId)
+    const ids = [...user.conversations.values()]
+      .filter(({ audience }) => audience.memberCount <= this.#options.fanoutOnWriteMembersMax)
+      .map(({ audience }) => audience.conversationId)
     if (ids.length === 0) return
     for (const { conversationId, userId, readSeq, deliveredSeq } of await this.#options.readModels.receipts.after(ids, position)) {
       const moved = { ...(readSeq === null ? {} : { readSeq }), ...(deliveredSeq === null ? {} : { deliveredSeq }) }

@@ -64,6 +64,8 @@ function pushIfChanged(member: LocalMember): void {
 }
 
 function send({ user, audience, pushedUnread, pushedMentions }: LocalMember): void {
-  const frame = textFrame(`{"type":"unread","conversationId":"${audience.conversationId}","unread":${pushedUnread},"mentions":${pushedMentions},"total":${user.totalUnread}}`)
+  const frame = textFrame(
+    `{"type":"unread","conversationId":"${audience.conversationId}","unread":${pushedUnread},"mentions":${pushedMentions},"total":${user.totalUnread}}`,
+  )
   for (const connection of user.connections) connection.push(frame)
 }

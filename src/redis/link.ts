@@ -53,7 +53,9 @@ export class RedisLink {
     this.#commands = connectionTo(options.url)
     this.#listener = connectionTo(options.url)
     for (const redis of [this.#commands, this.#listener]) {
-      redis.on('error', (error) => { this.#lastError = error.message })
+      redis.on('error', (error) => {
+        this.#lastError = error.message
+      })
       redis.on('ready', () => void this.#becomeUp())
       redis.on('close', () => this.#down())
     }
@@ -91,7 +93,12 @@ export class RedisLink {
     if (this.#inFlight + redis.length > IN_FLIGHT_MAX) throw new RedisGone('Redis is too slow')
     const { length } = redis
     this.#inFlight += length
-    const results = await redis.exec().catch((error: unknown) => [[error as Error, undefined]] as [Error, undefined][]).finally(() => { this.#inFlight -= length })
+    const results = await redis
+      .exec()
+      .catch((error: unknown) => [[error as Error, undefined]] as [Error, undefined][])
+      .finally(() => {
+        this.#inFlight -= length
+      })
     const failed = results?.find(([error]) => error)?.[0]
     if (failed) throw this.#failureOf(failed)
     return (results ?? []).map(([, answer]) => answer)
@@ -100,7 +107,9 @@ export class RedisLink {
   #failureOf(error: Error): Error {
     // Scripts were flushed under way: with the next connection they are there again.
     if (error.message.startsWith('NOSCRIPT')) this.#commands.disconnect(true)
-    return error.name === 'ReplyError' && !error.message.startsWith('NOSCRIPT') ? error : new RedisGone('Redis has not answered', { cause: error })
+    return error.name === 'ReplyError' && !error.message.startsWith('NOSCRIPT')
+      ? error
+      : new RedisGone('Redis has not answered', { cause: error })
   }
 
   /** To whoever listens now. Dropped when Redis is gone. */
@@ -144,7 +153,10 @@ export class RedisLink {
   #sayLost(): void {
     if (this.#lostSaid) return
     this.#lostSaid = true
-    this.#options.logger.warn({ reason: this.#lastError }, 'Redis is lost: presence, typing and limits over several nodes stop until it is back')
+    this.#options.logger.warn(
+      { reason: this.#lastError },
+      'Redis is lost: presence, typing and limits over several nodes stop until it is back',
+    )
   }
 }
 

@@ -1,7 +1,5 @@
 import type { Session } from '../gateway/online-devices.js'
-import {
-  BURIAL_TTL_MS, NODES_TTL_MS, NODE_SESSIONS_TTL_MS, NODE_TTL_MS, burialKey, nodeKey, nodeSessionsKey, nodesKey,
-} from './keys.js'
+import { BURIAL_TTL_MS, NODES_TTL_MS, NODE_SESSIONS_TTL_MS, NODE_TTL_MS, burialKey, nodeKey, nodeSessionsKey, nodesKey } from './keys.js'
 import type { RedisLink } from './link.js'
 import { type Route, sessionOf } from './sessions.js'
 
@@ -32,7 +30,9 @@ export class Nodes {
 
   /** Counts as alive for `graceMs` yet. */
   async leave(graceMs: number): Promise<void> {
-    await this.#link.batch(({ redis }) => void redis.set(nodeKey(this.#nodeId), '1', 'PX', graceMs).zadd(nodesKey, Date.now(), this.#nodeId))
+    await this.#link.batch(
+      ({ redis }) => void redis.set(nodeKey(this.#nodeId), '1', 'PX', graceMs).zadd(nodesKey, Date.now(), this.#nodeId),
+    )
   }
 
   /** Of the nodes that these routes lead to, those that live. */

@@ -64,7 +64,11 @@ export class RedisOnlineDevices implements OnlineDevices {
     this.#options = options
     this.#link = link
     this.#nodes = new Nodes(link, nodeId)
-    this.#nodes.onGone = (sessions, goneNodeId, at) => this.#forget(sessions.map((session) => ({ session, endedAt: at })), goneNodeId)
+    this.#nodes.onGone = (sessions, goneNodeId, at) =>
+      this.#forget(
+        sessions.map((session) => ({ session, endedAt: at })),
+        goneNodeId,
+      )
     signals.onPresence = ({ userId, online, lastSeenAt }) => this.onChange(userId, { online, lastSeenAt })
     signals.onReplaced = (session) => this.onReplaced(session)
   }
@@ -73,7 +77,10 @@ export class RedisOnlineDevices implements OnlineDevices {
   async start(): Promise<void> {
     this.#link.onUp(() => this.#back())
     await this.#beat()
-    this.#timers.push(setInterval(() => void this.#beat(), HEARTBEAT_MS), setInterval(() => void this.#sweep(), SWEEP_MS))
+    this.#timers.push(
+      setInterval(() => void this.#beat(), HEARTBEAT_MS),
+      setInterval(() => void this.#sweep(), SWEEP_MS),
+    )
   }
 
   /** Its devices have their grace to come back on another node; then the others see to them. */
@@ -101,17 +108,22 @@ export class RedisOnlineDevices implements OnlineDevices {
       if (this.#ended.size <= ENDED_MAX) break
       this.#ended.delete(oldest)
     }
-    this.#quietly(this.#link.batch(({ script }) => script('leave', [routeKey(userId)], [deviceId, tailOf(this.#options.nodeId, sessionId)])))
+    this.#quietly(
+      this.#link.batch(({ script }) => script('leave', [routeKey(userId)], [deviceId, tailOf(this.#options.nodeId, sessionId)])),
+    )
   }
 
   /** Writes that these are here, and sees who else is. */
   async #enter(sessions: readonly OwnSession[]): Promise<void> {
     if (sessions.length === 0) return
     const { nodeId } = this.#options
-    const answers = (await this.#link.batch(({ redis, script }) => {
-      redis.sadd(nodeSessionsKey(nodeId), ...sessions.map(memberOf)).pexpire(nodeSessionsKey(nodeId), NODE_SESSIONS_TTL_MS)
-      for (const { userId, deviceId, sessionId, at } of sessions) script('enter', [routeKey(userId)], [deviceId, tailOf(nodeId, sessionId), at ?? ''])
-    })).slice(2) as [string, string[]][]
+    const answers = (
+      await this.#link.batch(({ redis, script }) => {
+        redis.sadd(nodeSessionsKey(nodeId), ...sessions.map(memberOf)).pexpire(nodeSessionsKey(nodeId), NODE_SESSIONS_TTL_MS)
+        for (const { userId, deviceId, sessionId, at } of sessions)
+          script('enter', [routeKey(userId)], [deviceId, tailOf(nodeId, sessionId), at ?? ''])
+      })
+    ).slice(2) as [string, string[]][]
     const entered = sessions.map((session, i) => ({ session, at: answers[i]?.[0] ?? '', before: parseRoutes(answers[i]?.[1] ?? []) }))
     const alive = await this.#nodes.alive(entered.flatMap(({ before }) => before))
     for (const { session, at, before } of entered) {
@@ -162,7 +174,11 @@ export class RedisOnlineDevices implements OnlineDevices {
   /** Sessions of a node are over; users who have no other are offline. */
   async #forget(ended: readonly Ended[], nodeId: string): Promise<void> {
     const answers = (await this.#link.batch(({ redis, script }) => {
-      for (const { session: { userId, deviceId, sessionId }, endedAt } of ended) script('forget', [routeKey(userId), lastSeenKey(userId)], [deviceId, tailOf(nodeId, sessionId), endedAt])
+      for (const {
+        session: { userId, deviceId, sessionId },
+        endedAt,
+      } of ended)
+        script('forget', [routeKey(userId), lastSeenKey(userId)], [deviceId, tailOf(nodeId, sessionId), endedAt])
       redis.srem(nodeSessionsKey(nodeId), ...ended.map(({ session }) => memberOf(session)))
     })) as (string[] | null)[]
     const forgotten = ended.flatMap(({ session, endedAt }, i) => {
@@ -209,7 +225,8 @@ export class RedisOnlineDevices implements OnlineDevices {
   }
 
   async #refresh(sessions: readonly OwnSession[]): Promise<void> {
-    for (let at = 0; at < sessions.length; at += BATCH_MAX) await this.#enter(sessions.slice(at, at + BATCH_MAX).filter(({ sessionId }) => this.#own.has(sessionId)))
+    for (let at = 0; at < sessions.length; at += BATCH_MAX)
+      await this.#enter(sessions.slice(at, at + BATCH_MAX).filter(({ sessionId }) => this.#own.has(sessionId)))
   }
 
   /** Redis may have lost everything, or nothing: what is true here is written, and then what was missed is looked for. */
@@ -235,7 +252,12 @@ export class RedisOnlineDevices implements OnlineDevices {
       })
       const routes = userIds.map((_, i) => (answers[2 * i] as string[]).map((value) => parseRoute('', value)))
       const alive = await this.#nodes.alive(routes.flat())
-      return routes.map((own, i) => stateOf(own.some(({ nodeId }) => alive.has(nodeId)), (answers[2 * i + 1] as string[])[1]))
+      return routes.map((own, i) =>
+        stateOf(
+          own.some(({ nodeId }) => alive.has(nodeId)),
+          (answers[2 * i + 1] as string[])[1],
+        ),
+      )
     })
   }
 
@@ -272,7 +294,10 @@ export class RedisOnlineDevices implements OnlineDevices {
   }
 }
 
-const stateOf = (online: boolean, lastSeen: string | null | undefined): OnlineState => ({ online, lastSeenAt: online || lastSeen == null ? null : Number(lastSeen) })
+const stateOf = (online: boolean, lastSeen: string | null | undefined): OnlineState => ({
+  online,
+  lastSeenAt: online || lastSeen == null ? null : Number(lastSeen),
+})
 
 function ignoreGone(error: unknown): void {
   if (!(error instanceof RedisGone)) throw error

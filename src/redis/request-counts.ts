@@ -36,7 +36,9 @@ export class RedisRequestCounts implements RequestCounts {
 
   async #share(userId: string, window: Window, windowMs: number): Promise<void> {
     try {
-      const [[count, ttl]] = (await this.#link.batch(({ script }) => script('count', [requestsKey(userId)], [windowMs]))) as [[number, number]]
+      const [[count, ttl]] = (await this.#link.batch(({ script }) => script('count', [requestsKey(userId)], [windowMs]))) as [
+        [number, number],
+      ]
       window.everywhere = Math.max(window.everywhere, count)
       // Windows of one user end together on all nodes.
       if (ttl > 0) window.endsAt = Math.min(window.endsAt, Date.now() + ttl)

@@ -54,9 +54,12 @@ export class RedisSignals implements Signals {
     const message = parse(text)
     if (!message || message.from === this.#nodeId) return
     switch (message.type) {
-      case 'typing': return this.onSignal(message)
-      case 'presence': return this.onPresence(message)
-      case 'replaced': return this.onReplaced(message)
+      case 'typing':
+        return this.onSignal(message)
+      case 'presence':
+        return this.onPresence(message)
+      case 'replaced':
+        return this.onReplaced(message)
       // Of a newer node.
       default:
     }

@@ -17,35 +17,83 @@ export const PAGE_DEFAULT = 50
 const closed = { additionalProperties: false } as const
 
 /** A body or part of one that refuses unknown fields. */
-export const closedObject = <const Properties extends Parameters<typeof Type.Object>[0]>(properties: Properties, options: object = {}) => Type.Object(properties, { ...closed, ...options })
+export const closedObject = <const Properties extends Parameters<typeof Type.Object>[0]>(properties: Properties, options: object = {}) =>
+  Type.Object(properties, { ...closed, ...options })
 
-export const UserId = Type.String({ pattern: USER_ID_PATTERN, minLength: 1, maxLength: 64, description: "A user's id, the app's own", examples: ['alice'] })
-export const DeviceId = Type.String({ pattern: USER_ID_PATTERN, minLength: 1, maxLength: 64, description: "A device's id, the app's own", examples: ['phone'] })
-export const ConversationId = Type.String({ minLength: 1, maxLength: CONVERSATION_ID_MAX, description: "The server's id of a conversation, opaque", examples: ['g-Zm9vYmFyYmF6cXV4MTIzNA'] })
-export const ClientMessageId = Type.String({ pattern: '^[ -~]{1,64}$', minLength: 1, maxLength: 64, description: "The client's own id of a message: a resend with it is the same message", examples: ['3f1c-1'] })
-export const Seq = Type.Integer({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER, description: "Revision of the conversation's stream, dense from 0", examples: [17] })
+export const UserId = Type.String({
+  pattern: USER_ID_PATTERN,
+  minLength: 1,
+  maxLength: 64,
+  description: "A user's id, the app's own",
+  examples: ['alice'],
+})
+export const DeviceId = Type.String({
+  pattern: USER_ID_PATTERN,
+  minLength: 1,
+  maxLength: 64,
+  description: "A device's id, the app's own",
+  examples: ['phone'],
+})
+export const ConversationId = Type.String({
+  minLength: 1,
+  maxLength: CONVERSATION_ID_MAX,
+  description: "The server's id of a conversation, opaque",
+  examples: ['g-Zm9vYmFyYmF6cXV4MTIzNA'],
+})
+export const ClientMessageId = Type.String({
+  pattern: '^[ -~]{1,64}$',
+  minLength: 1,
+  maxLength: 64,
+  description: "The client's own id of a message: a resend with it is the same message",
+  examples: ['3f1c-1'],
+})
+export const Seq = Type.Integer({
+  minimum: 0,
+  maximum: Number.MAX_SAFE_INTEGER,
+  description: "Revision of the conversation's stream, dense from 0",
+  examples: [17],
+})
 export const Emoji = Type.String({ minLength: 1, format: 'utf8_32', description: 'At most 32 bytes of UTF-8', examples: ['👍'] })
 export const Name = Type.String({ maxLength: NAME_CHARACTERS_MAX, examples: ['Crew'] })
-export const HttpUrl = Type.String({ format: 'http-url', maxLength: URL_CHARACTERS_MAX, description: 'An http or https URL', examples: ['https://cdn.example/picture.png'] })
-export const Custom = Type.Unsafe<JsonObject>(Type.Object({}, { additionalProperties: true, description: "The app's own data, at most 4 KiB as JSON", examples: [{ colour: 'red' }] }))
-export const JoinPolicy = Type.Unsafe<'invite' | 'open'>(Type.String({ enum: ['invite', 'open'], description: 'Who may join by itself', examples: ['invite'] }))
+export const HttpUrl = Type.String({
+  format: 'http-url',
+  maxLength: URL_CHARACTERS_MAX,
+  description: 'An http or https URL',
+  examples: ['https://cdn.example/picture.png'],
+})
+export const Custom = Type.Unsafe<JsonObject>(
+  Type.Object({}, { additionalProperties: true, description: "The app's own data, at most 4 KiB as JSON", examples: [{ colour: 'red' }] }),
+)
+export const JoinPolicy = Type.Unsafe<'invite' | 'open'>(
+  Type.String({ enum: ['invite', 'open'], description: 'Who may join by itself', examples: ['invite'] }),
+)
 export const Role = Type.Unsafe<'owner' | 'admin' | 'member'>(Type.String({ enum: ['owner', 'admin', 'member'], examples: ['member'] }))
 
 const count = (description: string) => Type.Integer({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER, description })
 
-const media = (type: string) => closedObject({
-  type: Type.Literal(type),
-  url: HttpUrl,
-  mimeType: Type.String({ minLength: 1, maxLength: 255, examples: ['image/png'] }),
-  bytes: count('Size of what the URL gives'),
-  width: Type.Optional(count('Pixels')),
-  height: Type.Optional(count('Pixels')),
-  durationMs: Type.Optional(count('Milliseconds')),
-  name: Type.Optional(Name),
-}, { title: `${type.charAt(0).toUpperCase()}${type.slice(1)}Content` })
+const media = (type: string) =>
+  closedObject(
+    {
+      type: Type.Literal(type),
+      url: HttpUrl,
+      mimeType: Type.String({ minLength: 1, maxLength: 255, examples: ['image/png'] }),
+      bytes: count('Size of what the URL gives'),
+      width: Type.Optional(count('Pixels')),
+      height: Type.Optional(count('Pixels')),
+      durationMs: Type.Optional(count('Milliseconds')),
+      name: Type.Optional(Name),
+    },
+    { title: `${type.charAt(0).toUpperCase()}${type.slice(1)}Content` },
+  )
 
-const textContent = closedObject({ type: Type.Literal('text'), text: Type.String({ minLength: 1, maxLength: TEXT_CHARACTERS_MAX }) }, { title: 'TextContent' })
-const customContent = closedObject({ type: Type.Literal('custom'), data: Type.Object({}, { additionalProperties: true }) }, { title: 'CustomContent' })
+const textContent = closedObject(
+  { type: Type.Literal('text'), text: Type.String({ minLength: 1, maxLength: TEXT_CHARACTERS_MAX }) },
+  { title: 'TextContent' },
+)
+const customContent = closedObject(
+  { type: Type.Literal('custom'), data: Type.Object({}, { additionalProperties: true }) },
+  { title: 'CustomContent' },
+)
 
 /** What a message says; at most CONTENT_BYTES_MAX as JSON. */
 export const Content = Type.Unsafe<import('../domain/events.js').Content>({

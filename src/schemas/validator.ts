@@ -3,7 +3,11 @@ import type { TSchema } from 'typebox'
 import { type FieldError, Refusal, invalidField } from '../domain/errors.js'
 
 const options: Options = {
-  strict: true, strictTypes: false, strictRequired: false, discriminator: true, allErrors: false,
+  strict: true,
+  strictTypes: false,
+  strictRequired: false,
+  discriminator: true,
+  allErrors: false,
   formats: { 'http-url': isHttpUrl, utf8_32: isAtMost32Bytes },
 }
 
@@ -34,7 +38,7 @@ export function refusalOf(errors: readonly ErrorObject[] | null | undefined): Re
 
 function fieldError(error: ErrorObject): FieldError {
   const at = error.instancePath.slice(1).replaceAll('/', '.')
-  const named = (error.params as { missingProperty?: string; additionalProperty?: string; tag?: string })
+  const named = error.params as { missingProperty?: string; additionalProperty?: string; tag?: string }
   const inner = named.missingProperty ?? named.additionalProperty ?? (error.keyword === 'discriminator' ? named.tag : undefined)
   const field = [at, inner].filter(Boolean).join('.')
   return { field: field || 'body', message: messageOf(error) }
@@ -42,13 +46,18 @@ function fieldError(error: ErrorObject): FieldError {
 
 function messageOf(error: ErrorObject): string {
   switch (error.keyword) {
-    case 'required': return 'is missing'
-    case 'additionalProperties': return 'is not a known field'
+    case 'required':
+      return 'is missing'
+    case 'additionalProperties':
+      return 'is not a known field'
     case 'const':
     case 'enum':
-    case 'discriminator': return 'is not one of the allowed values'
-    case 'format': return error.params['format'] === 'http-url' ? 'must be an http or https URL' : 'is at most 32 bytes of UTF-8'
-    default: return error.message ?? 'is not valid'
+    case 'discriminator':
+      return 'is not one of the allowed values'
+    case 'format':
+      return error.params['format'] === 'http-url' ? 'must be an http or https URL' : 'is at most 32 bytes of UTF-8'
+    default:
+      return error.message ?? 'is not valid'
   }
 }
 
@@ -81,5 +90,8 @@ export function requireCleanText(text: string, field: string): void {
 export function requireBytes(value: unknown, bytesMax: number, field: string): void {
   if (value === undefined || value === null) return
   const bytes = Buffer.byteLength(JSON.stringify(value))
-  if (bytes > bytesMax) throw new Refusal('payload_too_large', `${field} has ${bytes} bytes as JSON; at most ${bytesMax} are taken.`, { errors: [{ field, message: `at most ${bytesMax} bytes` }] })
+  if (bytes > bytesMax)
+    throw new Refusal('payload_too_large', `${field} has ${bytes} bytes as JSON; at most ${bytesMax} are taken.`, {
+      errors: [{ field, message: `at most ${bytesMax} bytes` }],
+    })
 }

@@ -75,7 +75,7 @@ export class Follower {
 
   async until(condition: () => boolean): Promise<void> {
     while (!condition()) {
-      if (this.#failure !== undefined) throw this.#failure
+      if (this.#failure !== undefined) throw this.#failure as Error
       await new Promise<void>((resolve) => {
         this.#changed = resolve
       })
@@ -85,7 +85,7 @@ export class Follower {
   async stop(): Promise<void> {
     this.#stop.abort()
     await this.#done
-    if (this.#failure !== undefined) throw this.#failure
+    if (this.#failure !== undefined) throw this.#failure as Error
   }
 
   async #run(feed: AsyncIterable<FeedItem>): Promise<void> {

@@ -1,9 +1,10 @@
 import { describe, expect, test } from 'vitest'
 import { useServer } from '../support/app-server.js'
 import type { Device } from '../support/device.js'
+import { placesAhead } from '../support/resume-places.js'
 import { type Conversation, type User, text, unique } from '../support/world.js'
 
-/** A conversation of four is a large one here. */
+/** A conversation of four is a large one here: those of five stay large when one leaves. */
 const world = useServer({ env: { FANOUT_ON_WRITE_MAX: '3' } })
 
 const range = (from: number, to: number) => Array.from({ length: Math.max(0, to - from + 1) }, (_, n) => from + n)
@@ -11,7 +12,7 @@ const of = <T extends { conversationId?: string }>(frames: T[], { conversationId
   frames.filter((frame) => frame.conversationId === conversationId)
 
 async function largeGroup(): Promise<{ owner: User; members: User[]; conversation: Conversation }> {
-  const [owner, ...members] = world().users('o', 'm', 'm', 'm')
+  const [owner, ...members] = world().users('o', 'm', 'm', 'm', 'm')
   return { owner, members, conversation: await owner.group(members) }
 }
 
@@ -168,6 +169,22 @@ describe('in a large conversation', () => {
     await away.settled()
     expect(away.ofType('typing')).toEqual([])
   })
+})
+
+test('a device that looks while it is still being told what it missed is given no place to resume from that is ahead of that', async () => {
+  const { owner, members, conversation } = await largeGroup()
+  const small = await owner.group([members[0]!])
+  const { position } = (await members[0]!.connect()).hello!
+  const words = 'x'.repeat(1_000)
+  await Promise.all(range(1, 400).map((n) => owner.send(n % 4 === 0 ? conversation : small, words)))
+  const device = await members[0]!.open()
+  const hello = device.sayHello({ token: members[0]!.token, position })
+  device.send({ type: 'active', conversationId: conversation.conversationId })
+  await hello
+  const live = await Promise.all(range(1, 40).map((n) => owner.send(n % 4 === 0 ? conversation : small)))
+  for (const { conversationId, seq } of live) await device.waitForSeq(conversationId, seq)
+  expect(placesAhead(device.frames, [...(await owner.events(conversation)), ...(await owner.events(small))])).toEqual([])
+  expect(device.ofType('head').length).toBeGreaterThan(0)
 })
 
 test('a conversation that grows large and small again is told without a hole', async () => {

@@ -1,8 +1,9 @@
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import { useServer } from '../support/app-server.js'
-import type { Device } from '../support/device.js'
+import type { Device, Frame } from '../support/device.js'
 import { ForgetfulDevice } from '../support/forgetful-device.js'
+import { placesAhead } from '../support/resume-places.js'
 import { type Conversation, type User, type World, text, unique } from '../support/world.js'
 
 const RESUMES = 50
@@ -31,18 +32,22 @@ function traffic(device: Device, conversations: readonly Conversation[]): () => 
 async function breakOften(user: User, conversations: readonly Conversation[], sender: User): Promise<ForgetfulDevice> {
   const heads = await headsOf(user, conversations)
   const device = new ForgetfulDevice(user)
+  const connections: Frame[][] = []
   await device.connect()
   const stop = traffic(await sender.connect(), conversations)
   for (let n = 0; n < RESUMES; n += 1) {
     const socket = device.device!
     const enough = 2 + (n % 7)
     await socket.until(() => socket.frames.filter(({ type }) => type === 'events' || type === 'head').length >= enough, 'some facts')
+    connections.push([...socket.frames])
     expect(socket.violations).toEqual([])
     device.cut(((n * 7) % 11) / 10)
     await device.connect()
   }
   await stop()
   expect(device.notRecovered).toBe(0)
+  const events = (await Promise.all(conversations.map((conversation) => user.events(conversation)))).flat()
+  for (const frames of connections) expect(placesAhead(frames, events)).toEqual([])
   for (const [index, { conversationId }] of conversations.entries()) {
     const { head } = await user.get<{ head: number }>(`/v1/conversations/${conversationId}`)
     await device.waitForSeq(conversationId, head)

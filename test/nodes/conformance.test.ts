@@ -24,7 +24,10 @@ describe.skipIf(!hasRedis || !existsSync(suite))('the contract, by three nodes b
   beforeAll(async () => {
     ;[postgres, redis] = await Promise.all([startTestPostgres(), startTestRedis()])
     const env = {
-      DATABASE_URL: await postgres.createDatabase(), REDIS_URL: redis.url, FRAMES_PER_SECOND: '60', LOG_LEVEL: 'warn',
+      DATABASE_URL: await postgres.createDatabase(),
+      REDIS_URL: redis.url,
+      FRAMES_PER_SECOND: '60',
+      LOG_LEVEL: 'warn',
       APP_KEYS: `full:${APP_SECRET},auditor:${AUDIT_SECRET}:audit,bot:${ACT_SECRET}:act`,
     }
     nodes = [await Node.start(env), ...(await Promise.all([Node.start(env), Node.start(env)]))]

@@ -36,14 +36,24 @@ describe.skipIf(!hasRedis)('three nodes that share log, Postgres and Redis', () 
   test('writers on two nodes give one dense order, and every device on every node gets it', async () => {
     const [alice, bob, carol] = [first.user('alice'), second.user('bob'), third.user('carol')]
     const group = await alice.group([bob, carol])
-    const devices = await Promise.all([alice.connect(), bob.connect(), carol.connect(), second.as(alice).connect(), third.as(bob).connect()])
-    const sent = await Promise.all([alice, bob, carol].flatMap((user) => Array.from({ length: 60 }, (_, i) => user.send(group, `${user.id} ${i}`))))
+    const devices = await Promise.all([
+      alice.connect(),
+      bob.connect(),
+      carol.connect(),
+      second.as(alice).connect(),
+      third.as(bob).connect(),
+    ])
+    const sent = await Promise.all(
+      [alice, bob, carol].flatMap((user) => Array.from({ length: 60 }, (_, i) => user.send(group, `${user.id} ${i}`))),
+    )
     expect(sent.map(({ seq }) => seq).sort((a, b) => a - b)).toEqual(Array.from({ length: 180 }, (_, i) => i + 1))
     expect(sent.map(({ ordinal }) => ordinal).sort((a, b) => a - b)).toEqual(Array.from({ length: 180 }, (_, i) => i + 1))
     const log = await bob.events(group)
     for (const device of devices) {
       await device.waitForSeq(group.conversationId, 180)
-      expect(device.events(group.conversationId).map(({ seq, data }) => [seq, data])).toEqual(log.slice(-device.events(group.conversationId).length).map(({ seq, data }) => [seq, data]))
+      expect(device.events(group.conversationId).map(({ seq, data }) => [seq, data])).toEqual(
+        log.slice(-device.events(group.conversationId).length).map(({ seq, data }) => [seq, data]),
+      )
       expect(device.seqs(group.conversationId).at(-1)).toBe(180)
     }
   })
@@ -52,7 +62,11 @@ describe.skipIf(!hasRedis)('three nodes that share log, Postgres and Redis', () 
     const alice = first.user('alice')
     const group = await alice.group()
     const fields = { clientMessageId: unique('m'), content: text('once') }
-    const answers = await Promise.all(onAll(alice).map((user) => user.call<{ seq: number; duplicate?: boolean }>('POST', `/v1/conversations/${group.conversationId}/messages`, fields)))
+    const answers = await Promise.all(
+      onAll(alice).map((user) =>
+        user.call<{ seq: number; duplicate?: boolean }>('POST', `/v1/conversations/${group.conversationId}/messages`, fields),
+      ),
+    )
     expect(new Set(answers.map(({ body }) => body.seq))).toEqual(new Set([1]))
     expect(answers.map(({ status }) => status).sort()).toEqual([200, 200, 201])
   })
@@ -121,7 +135,9 @@ describe.skipIf(!hasRedis)('three nodes that share log, Postgres and Redis', () 
     for (const on of [true, true, false]) typist.send({ type: 'typing', conversationId: group.conversationId, on })
     for (const device of others) {
       await device.waitFor((frame) => frame.type === 'typing' && frame.on === false, 'the end of typing')
-      expect(device.ofType('typing')).toEqual([true, false].map((on) => ({ type: 'typing', conversationId: group.conversationId, userId: alice.id, on })))
+      expect(device.ofType('typing')).toEqual(
+        [true, false].map((on) => ({ type: 'typing', conversationId: group.conversationId, userId: alice.id, on })),
+      )
     }
     expect(typist.ofType('typing')).toEqual([])
   })
@@ -130,20 +146,32 @@ describe.skipIf(!hasRedis)('three nodes that share log, Postgres and Redis', () 
     const [alice, bob, stranger] = [first.user('alice'), second.user('bob'), third.user('stranger')]
     await alice.group([bob])
     const device = await bob.connect()
-    expect((await device.ask('presence.subscribe', { userIds: [alice.id, stranger.id] })).items).toEqual([alice, stranger].map(({ id }) => ({ userId: id, online: false, lastSeenAt: null })))
+    expect((await device.ask('presence.subscribe', { userIds: [alice.id, stranger.id] })).items).toEqual(
+      [alice, stranger].map(({ id }) => ({ userId: id, online: false, lastSeenAt: null })),
+    )
     const strangers = await stranger.connect()
     await strangers.ask('presence.subscribe', { userIds: [alice.id] })
     const alices = await alice.connect({ deviceId: 'phone' })
-    expect(await device.waitFor(({ type }) => type === 'presence', 'alice to come')).toMatchObject({ userId: alice.id, online: true, lastSeenAt: null })
+    expect(await device.waitFor(({ type }) => type === 'presence', 'alice to come')).toMatchObject({
+      userId: alice.id,
+      online: true,
+      lastSeenAt: null,
+    })
     const devicesOfAlice = await third.as(alice).get<{ items: object[] }>('/v1/devices')
     expect(devicesOfAlice.items).toEqual([{ deviceId: 'phone', online: true, lastSeenAt: null }])
     alices.close()
-    expect(await device.waitFor(({ type, online }) => type === 'presence' && !online, 'alice to go')).toMatchObject({ userId: alice.id, online: false, lastSeenAt: expect.any(String) })
+    expect(await device.waitFor(({ type, online }) => type === 'presence' && !online, 'alice to go')).toMatchObject({
+      userId: alice.id,
+      online: false,
+      lastSeenAt: expect.any(String),
+    })
     await strangers.settled()
     expect(strangers.ofType('presence')).toEqual([])
   })
 
-  test('a node that is killed: its devices go on elsewhere and miss nothing, and who does not come back is offline', { timeout: 60_000 }, async () => {
+  test('a node that is killed: its devices go on elsewhere and miss nothing, and who does not come back is offline', {
+    timeout: 60_000,
+  }, async () => {
     const [alice, bob, gone] = [first.user('alice'), second.user('bob'), second.user('gone')]
     const group = await alice.group([bob, gone])
     const watcher = await alice.connect()
@@ -163,7 +191,10 @@ describe.skipIf(!hasRedis)('three nodes that share log, Postgres and Redis', () 
     const seen = new Set([...bobs.seqs(group.conversationId), ...again.seqs(group.conversationId)])
     // 0 is the group itself, which bob may have seen made.
     for (let n = 1; n <= seq; n += 1) expect(seen.has(n)).toBe(true)
-    const left = await watcher.until(() => watcher.ofType('presence').find(({ online }) => !online), 'the one who does not come back to be offline')
+    const left = await watcher.until(
+      () => watcher.ofType('presence').find(({ online }) => !online),
+      'the one who does not come back to be offline',
+    )
     expect(left).toMatchObject({ userId: gone.id, lastSeenAt: expect.any(String) })
     expect((await watcher.ask('presence.query', { userIds: [bob.id, gone.id] })).items!.map(({ online }) => online)).toEqual([true, false])
     await second.restart()
@@ -183,7 +214,10 @@ describe.skipIf(!hasRedis)('three nodes that share log, Postgres and Redis', () 
     expect(inbox.items[0]!.unread).toBe(1)
     await first.restart()
     const { seq } = await alice.send(group, 'after that')
-    expect((await first.as(bob).get<{ items: { head: number }[] }>(`/v1/inbox?minPosition=${(await alice.send(group)).position}`)).items[0]!.head).toBe(seq + 1)
+    expect(
+      (await first.as(bob).get<{ items: { head: number }[] }>(`/v1/inbox?minPosition=${(await alice.send(group)).position}`)).items[0]!
+        .head,
+    ).toBe(seq + 1)
   })
 
   test('Redis is killed and comes back: messages flow all the time, and presence is back by itself', { timeout: 60_000 }, async () => {
@@ -193,7 +227,10 @@ describe.skipIf(!hasRedis)('three nodes that share log, Postgres and Redis', () 
     await bobs.ask('presence.subscribe', { userIds: [alice.id] })
     const traffic = new Traffic(alices, group)
     await redis.kill()
-    await eventually(async () => (await bobs.request('presence.query', { userIds: [alice.id] })).code === 'unavailable', 'presence to be unavailable')
+    await eventually(
+      async () => (await bobs.request('presence.query', { userIds: [alice.id] })).code === 'unavailable',
+      'presence to be unavailable',
+    )
     expect((await bob.get<{ items: object[] }>('/v1/devices')).items).toEqual([{ deviceId: 'phone', online: false, lastSeenAt: null }])
     await sleep(500)
     const comesMeanwhile = await third.user('carol').connect()
@@ -211,7 +248,10 @@ describe.skipIf(!hasRedis)('three nodes that share log, Postgres and Redis', () 
     expect(comesMeanwhile.closeCode).toBeUndefined()
     for (const node of nodes()) {
       const said = node.lines.filter((line) => line.includes('Redis is'))
-      expect(said.map((line) => (JSON.parse(line) as { msg: string }).msg.split(':')[0]).slice(-2)).toEqual(['Redis is lost', 'Redis is back'])
+      expect(said.map((line) => (JSON.parse(line) as { msg: string }).msg.split(':')[0]).slice(-2)).toEqual([
+        'Redis is lost',
+        'Redis is back',
+      ])
     }
   })
 
@@ -233,15 +273,24 @@ describe.skipIf(!hasRedis)('three nodes that share log, Postgres and Redis', () 
   test('roles can be split: one node answers calls, one has the sockets, one projects', { timeout: 60_000 }, async () => {
     const database = await postgres.createDatabase()
     const projections = await startNode({ DATABASE_URL: database, ROLES: 'projections' })
-    const [api, gateway] = await Promise.all([startNode({ DATABASE_URL: database, ROLES: 'api' }), startNode({ DATABASE_URL: database, ROLES: 'gateway' })])
+    const [api, gateway] = await Promise.all([
+      startNode({ DATABASE_URL: database, ROLES: 'api' }),
+      startNode({ DATABASE_URL: database, ROLES: 'gateway' }),
+    ])
     const [alice, bob] = [api.user('alice'), api.user('bob')]
     try {
       const group = await alice.group([bob])
       const device = await gateway.as(bob).connect({ deviceId: 'phone' })
       const { seq } = await alice.send(group)
       await device.waitForSeq(group.conversationId, seq)
-      expect((await alice.call<{ items: object[] }>('POST', '/v1/presence/query', { userIds: [bob.id] })).body.items).toEqual([{ userId: bob.id, online: true, lastSeenAt: null }])
-      const answer = await device.ask('message.send', { conversationId: group.conversationId, clientMessageId: unique('m'), content: text('from the gateway') })
+      expect((await alice.call<{ items: object[] }>('POST', '/v1/presence/query', { userIds: [bob.id] })).body.items).toEqual([
+        { userId: bob.id, online: true, lastSeenAt: null },
+      ])
+      const answer = await device.ask('message.send', {
+        conversationId: group.conversationId,
+        clientMessageId: unique('m'),
+        content: text('from the gateway'),
+      })
       const { items } = await alice.get<{ items: { unread: number; head: number }[] }>(`/v1/inbox?minPosition=${answer.position}`)
       expect(items[0]).toMatchObject({ head: answer.seq, unread: 1 })
       // The states of a node without sockets follow the log, too.

@@ -22,15 +22,25 @@ describe.skipIf(!hasRedis)('in Redis', () => {
   /** A node as far as presence goes. `die`: without a word, as when it is killed. */
   async function openNode() {
     const nodeId = randomUUID()
-    const logger = { ...silent, warn: (_: object, text: string) => void said.push(text), info: (_: object, text: string) => void said.push(text) }
+    const logger = {
+      ...silent,
+      warn: (_: object, text: string) => void said.push(text),
+      info: (_: object, text: string) => void said.push(text),
+    }
     const link = await RedisLink.open({ url: redis.url, logger, channels: channelsOf(nodeId) })
     const signals = new RedisSignals(link, nodeId)
     const online = new RedisOnlineDevices({ link, signals, nodeId, logger, graceMs: GRACE_MS, connectionsPerUserMax: 20 })
     await online.start()
-    return { link, signals, online, die: () => link.close(), close: async () => {
-      await online.stop()
-      await link.close()
-    } }
+    return {
+      link,
+      signals,
+      online,
+      die: () => link.close(),
+      close: async () => {
+        await online.stop()
+        await link.close()
+      },
+    }
   }
 
   const session = (userId: string, deviceId = 'phone'): Session => ({ userId, deviceId, sessionId: unique('session') })
@@ -46,7 +56,9 @@ describe.skipIf(!hasRedis)('in Redis', () => {
     return { nodes: nodes.map(({ online }) => online), close: async () => void (await Promise.all(nodes.map((node) => node.close()))) }
   })
 
-  test('the users of a node that is killed are offline when its signs of life have run out, and all are told', { timeout: 30_000 }, async () => {
+  test('the users of a node that is killed are offline when its signs of life have run out, and all are told', {
+    timeout: 30_000,
+  }, async () => {
     const [node, other] = [await openNode(), await openNode()]
     const [user, both] = [unique('user'), unique('user')]
     const told: unknown[] = []
@@ -102,18 +114,27 @@ describe.skipIf(!hasRedis)('in Redis', () => {
     await Promise.all([node.close(), other.close()])
   })
 
-  test('without Redis a question is refused as temporary, and what happened meanwhile is known when it is back', { timeout: 40_000 }, async () => {
+  test('without Redis a question is refused as temporary, and what happened meanwhile is known when it is back', {
+    timeout: 40_000,
+  }, async () => {
     const [node, other] = [await openNode(), await openNode()]
     const [stays, goes, comes] = [unique('stays'), unique('goes'), unique('comes')]
     const going = session(goes)
     let doubts = 0
-    other.online.onDoubt = () => { doubts += 1 }
+    other.online.onDoubt = () => {
+      doubts += 1
+    }
     node.online.connected(session(stays))
     node.online.connected(going)
     await until(async () => (await isOnline(other, stays)) && (await isOnline(other, goes)))
     said.length = 0
     await redis.kill()
-    await until(() => other.online.find([stays]).then(() => false, () => true))
+    await until(() =>
+      other.online.find([stays]).then(
+        () => false,
+        () => true,
+      ),
+    )
     await expect(other.online.find([stays])).rejects.toMatchObject({ code: 'unavailable' })
     await expect(other.online.findDevices(stays, ['phone'])).rejects.toMatchObject({ code: 'unavailable' })
     node.online.disconnected(going)
@@ -156,7 +177,9 @@ describe.skipIf(!hasRedis)('in Redis', () => {
     node.online.connected(session(user, 'tablet'))
     await until(() => isOnline(node, user))
     const keys = await redis.keys()
-    expect([...keys.keys()].map((key) => key.split(':').slice(0, 2).join(':')).sort()).toEqual(expect.arrayContaining(['convolog:last-seen', 'convolog:node', 'convolog:node-sessions', 'convolog:nodes', 'convolog:route']))
+    expect([...keys.keys()].map((key) => key.split(':').slice(0, 2).join(':')).sort()).toEqual(
+      expect.arrayContaining(['convolog:last-seen', 'convolog:node', 'convolog:node-sessions', 'convolog:nodes', 'convolog:route']),
+    )
     expect([...keys].filter(([, ttl]) => ttl < 0)).toEqual([])
     await node.close()
   })

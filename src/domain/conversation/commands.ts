@@ -2,7 +2,14 @@ import type { Content, ConversationType, JoinPolicy, JsonObject, Role } from '..
 
 /** What somebody wants of one conversation. Who wants it stands beside it, in the request. */
 export type ConversationCommand =
-  | { type: 'CreateConversation'; conversationType: ConversationType; memberIds: readonly string[]; name?: string; joinPolicy?: JoinPolicy; custom?: JsonObject }
+  | {
+      type: 'CreateConversation'
+      conversationType: ConversationType
+      memberIds: readonly string[]
+      name?: string
+      joinPolicy?: JoinPolicy
+      custom?: JsonObject
+    }
   | { type: 'UpdateConversation'; name?: string | null; joinPolicy?: JoinPolicy; frozen?: boolean; custom?: JsonObject | null }
   | { type: 'AddMembers'; userIds: readonly string[] }
   | { type: 'ChangeRole'; userId: string; role: Role }

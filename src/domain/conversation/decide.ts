@@ -14,23 +14,38 @@ export const DIFFERENT_REACTIONS_MAX = 50
  * Decides one command of one user. Pure: the same state, command and context give the same decision.
  * @throws {Refusal} with the code that the client gets
  */
-export function decide(state: ConversationState, command: ConversationCommand, userId: string, context: ConversationContext): ConversationDecision {
+export function decide(
+  state: ConversationState,
+  command: ConversationCommand,
+  userId: string,
+  context: ConversationContext,
+): ConversationDecision {
   switch (command.type) {
-    case 'CreateConversation': return create(state, command, userId, context)
-    case 'UpdateConversation': return update(state, command, userId)
-    case 'AddMembers': return addMembers(state, command, userId, context)
-    case 'ChangeRole': return changeRole(state, command, userId)
-    case 'RemoveMember': return removeMember(state, command, userId)
-    case 'Join': return join(state, userId, context)
-    case 'Leave': return leave(state, userId)
-    case 'SendMessage': return send(state, command, userId, context)
+    case 'CreateConversation':
+      return create(state, command, userId, context)
+    case 'UpdateConversation':
+      return update(state, command, userId)
+    case 'AddMembers':
+      return addMembers(state, command, userId, context)
+    case 'ChangeRole':
+      return changeRole(state, command, userId)
+    case 'RemoveMember':
+      return removeMember(state, command, userId)
+    case 'Join':
+      return join(state, userId, context)
+    case 'Leave':
+      return leave(state, userId)
+    case 'SendMessage':
+      return send(state, command, userId, context)
     case 'EditMessage':
     case 'RecallMessage':
     case 'AddReaction':
     case 'RemoveReaction':
     case 'PinMessage':
-    case 'UnpinMessage': return changeMessage(state, command, userId, context)
-    default: return unreachable(command)
+    case 'UnpinMessage':
+      return changeMessage(state, command, userId, context)
+    default:
+      return unreachable(command)
   }
 }
 
@@ -50,22 +65,31 @@ function requireModerator(member: Member): void {
 }
 
 function requireGroup(state: ConversationState): void {
-  if (state.type === 'direct') throw new Refusal('direct_conversation', 'This is not possible in a direct conversation: make a group instead.')
+  if (state.type === 'direct')
+    throw new Refusal('direct_conversation', 'This is not possible in a direct conversation: make a group instead.')
 }
 
 /** Sending, editing, reacting and pinning. */
 function requireMaySpeak(state: ConversationState, member: Member, context: ConversationContext): void {
-  if (context.blocked) throw new Refusal('blocked', 'One of the two has blocked the other: nothing can be sent here until the block is taken away.')
-  if (state.frozen && !isModerator(member)) throw new Refusal('conversation_frozen', 'The conversation is frozen: only its owner and admins may write now.')
+  if (context.blocked)
+    throw new Refusal('blocked', 'One of the two has blocked the other: nothing can be sent here until the block is taken away.')
+  if (state.frozen && !isModerator(member))
+    throw new Refusal('conversation_frozen', 'The conversation is frozen: only its owner and admins may write now.')
 }
 
 function requireRoomFor(state: ConversationState, count: number, { membersMax }: ConversationContext, field: string): void {
-  if (state.members.size + count > membersMax) throw invalidField(field, `a group has at most ${membersMax} members; this one has ${state.members.size}`)
+  if (state.members.size + count > membersMax)
+    throw invalidField(field, `a group has at most ${membersMax} members; this one has ${state.members.size}`)
 }
 
 // --- the conversation ---
 
-function create(state: ConversationState, command: Of<'CreateConversation'>, userId: string, context: ConversationContext): ConversationDecision {
+function create(
+  state: ConversationState,
+  command: Of<'CreateConversation'>,
+  userId: string,
+  context: ConversationContext,
+): ConversationDecision {
   const isDirect = command.conversationType === 'direct'
   if (exists(state)) return unchanged
   if (isDirect && context.blocked) throw new Refusal('blocked', 'One of the two has blocked the other: no conversation can be opened.')
@@ -107,7 +131,12 @@ function changedFields(state: ConversationState, { name, joinPolicy, custom }: O
 
 // --- its members ---
 
-function addMembers(state: ConversationState, command: Of<'AddMembers'>, userId: string, context: ConversationContext): ConversationDecision {
+function addMembers(
+  state: ConversationState,
+  command: Of<'AddMembers'>,
+  userId: string,
+  context: ConversationContext,
+): ConversationDecision {
   const member = memberOf(state, userId)
   requireGroup(state)
   requireModerator(member)
@@ -123,7 +152,8 @@ function changeRole(state: ConversationState, command: Of<'ChangeRole'>, userId:
   const target = state.members.get(command.userId)
   if (!target) throw notFound('member')
   if (target.role === command.role) return unchanged
-  if (command.userId === userId) throw new Refusal('forbidden', 'An owner stops being owner only by making another member the owner, or by leaving.')
+  if (command.userId === userId)
+    throw new Refusal('forbidden', 'An owner stops being owner only by making another member the owner, or by leaving.')
   const given: ConversationEvent = { type: 'MemberRoleChanged', data: { userId: command.userId, role: command.role } }
   if (command.role !== 'owner') return decided(given)
   return decided<ConversationEvent>(given, { type: 'MemberRoleChanged', data: { userId, role: 'admin' } })
@@ -136,7 +166,8 @@ function removeMember(state: ConversationState, command: Of<'RemoveMember'>, use
   requireModerator(member)
   const target = state.members.get(command.userId)
   if (!target) throw notFound('member')
-  if (member.role === 'admin' && target.role !== 'member') throw new Refusal('forbidden', 'An admin removes members; only the owner removes admins.')
+  if (member.role === 'admin' && target.role !== 'member')
+    throw new Refusal('forbidden', 'An admin removes members; only the owner removes admins.')
   return decided({ type: 'MemberRemoved', data: { userId: command.userId } })
 }
 
@@ -177,7 +208,8 @@ function send(state: ConversationState, command: Of<'SendMessage'>, userId: stri
   const sentBefore = findRecentMessage(state, messageKey(userId, command.clientMessageId)) ?? context.sentBefore
   if (sentBefore !== undefined) return { kind: 'resent', seq: sentBefore }
   requireMaySpeak(state, member, context)
-  if (command.replyToSeq !== undefined && context.replyToIsMessage !== true) throw invalidField('replyToSeq', 'is not the seq of a message of this conversation')
+  if (command.replyToSeq !== undefined && context.replyToIsMessage !== true)
+    throw invalidField('replyToSeq', 'is not the seq of a message of this conversation')
   const { clientMessageId, content, replyToSeq, mentions } = command
   return decided({
     type: 'MessageSent',
@@ -191,14 +223,22 @@ function send(state: ConversationState, command: Of<'SendMessage'>, userId: stri
   })
 }
 
-function changeMessage(state: ConversationState, command: MessageCommand, userId: string, context: ConversationContext): ConversationDecision {
+function changeMessage(
+  state: ConversationState,
+  command: MessageCommand,
+  userId: string,
+  context: ConversationContext,
+): ConversationDecision {
   const member = memberOf(state, userId)
   if (!context.message) throw notFound('message')
   const message = messageNow(state, command, userId, context.message, context.asOf ?? state.head)
   switch (command.type) {
-    case 'EditMessage': return edit(state, command, userId, member, message, context)
-    case 'RecallMessage': return recall(command, userId, member, message)
-    case 'AddReaction': return addReaction(state, command, member, message, context)
+    case 'EditMessage':
+      return edit(state, command, userId, member, message, context)
+    case 'RecallMessage':
+      return recall(command, userId, member, message)
+    case 'AddReaction':
+      return addReaction(state, command, member, message, context)
     case 'RemoveReaction':
       requireMaySpeak(state, member, context)
       return message.reacted ? decided({ type: 'ReactionRemoved', data: { messageSeq: command.seq, emoji: command.emoji } }) : unchanged
@@ -209,7 +249,8 @@ function changeMessage(state: ConversationState, command: MessageCommand, userId
     case 'UnpinMessage':
       requireMayPin(state, member, context)
       return message.pinned ? decided({ type: 'MessageUnpinned', data: { messageSeq: command.seq } }) : unchanged
-    default: return unreachable(command)
+    default:
+      return unreachable(command)
   }
 }
 
@@ -228,10 +269,18 @@ function applyChange(message: MessageFacts & { reactions: Map<string, number> },
   const { emoji = '' } = change
   const count = message.reactions.get(emoji) ?? 0
   switch (change.type) {
-    case 'MessageEdited': message.content = change.content ?? null; return
-    case 'MessageRecalled': message.recalled = true; return
-    case 'MessagePinned': message.pinned = true; return
-    case 'MessageUnpinned': message.pinned = false; return
+    case 'MessageEdited':
+      message.content = change.content ?? null
+      return
+    case 'MessageRecalled':
+      message.recalled = true
+      return
+    case 'MessagePinned':
+      message.pinned = true
+      return
+    case 'MessageUnpinned':
+      message.pinned = false
+      return
     case 'ReactionAdded':
       message.reactions.set(emoji, count + 1)
       if (isTheOneAsked) message.reacted = true
@@ -241,11 +290,19 @@ function applyChange(message: MessageFacts & { reactions: Map<string, number> },
       else message.reactions.delete(emoji)
       if (isTheOneAsked) message.reacted = false
       return
-    default: return unreachable(change.type)
+    default:
+      return unreachable(change.type)
   }
 }
 
-function edit(state: ConversationState, command: Of<'EditMessage'>, userId: string, member: Member, message: MessageFacts, context: ConversationContext): ConversationDecision {
+function edit(
+  state: ConversationState,
+  command: Of<'EditMessage'>,
+  userId: string,
+  member: Member,
+  message: MessageFacts,
+  context: ConversationContext,
+): ConversationDecision {
   if (message.senderId !== userId) throw new Refusal('forbidden', 'Only its sender edits a message.')
   requireMaySpeak(state, member, context)
   requireNotRecalled(message)
@@ -254,11 +311,18 @@ function edit(state: ConversationState, command: Of<'EditMessage'>, userId: stri
 }
 
 function recall(command: Of<'RecallMessage'>, userId: string, member: Member, message: MessageFacts): ConversationDecision {
-  if (message.senderId !== userId && !isModerator(member)) throw new Refusal('forbidden', 'Only its sender, the owner and admins recall a message.')
+  if (message.senderId !== userId && !isModerator(member))
+    throw new Refusal('forbidden', 'Only its sender, the owner and admins recall a message.')
   return message.recalled ? unchanged : decided({ type: 'MessageRecalled', data: { messageSeq: command.seq } })
 }
 
-function addReaction(state: ConversationState, command: Of<'AddReaction'>, member: Member, message: MessageFacts, context: ConversationContext): ConversationDecision {
+function addReaction(
+  state: ConversationState,
+  command: Of<'AddReaction'>,
+  member: Member,
+  message: MessageFacts,
+  context: ConversationContext,
+): ConversationDecision {
   requireMaySpeak(state, member, context)
   requireNotRecalled(message)
   if (message.reacted) return unchanged

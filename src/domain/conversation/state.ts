@@ -64,9 +64,22 @@ export const GENERATION_REVISIONS = 1_000
 const nothingRecent = (since: number): Recent => ({ since, messages: PersistentMap(), changes: List() })
 
 export const noConversation: ConversationState = {
-  head: -1, type: 'group', name: null, joinPolicy: 'invite', frozen: false, custom: {}, createdAt: 0, createdBy: '',
-  lastOrdinal: 0, lastMessageSeq: 0, members: PersistentMap(), ownerId: null, nextRank: 0, lastSent: PersistentMap(),
-  younger: nothingRecent(-1), older: nothingRecent(-1),
+  head: -1,
+  type: 'group',
+  name: null,
+  joinPolicy: 'invite',
+  frozen: false,
+  custom: {},
+  createdAt: 0,
+  createdBy: '',
+  lastOrdinal: 0,
+  lastMessageSeq: 0,
+  members: PersistentMap(),
+  ownerId: null,
+  nextRank: 0,
+  lastSent: PersistentMap(),
+  younger: nothingRecent(-1),
+  older: nothingRecent(-1),
 }
 
 export const exists = (state: ConversationState) => state.head >= 0
@@ -108,27 +121,37 @@ export function evolve(state: ConversationState, event: Fact<ConversationEvent>)
 /** `next` is ours alone until it is given out. */
 function apply(next: ConversationState, event: Fact<ConversationEvent>): void {
   switch (event.type) {
-    case 'ConversationCreated': return create(next, event)
+    case 'ConversationCreated':
+      return create(next, event)
     case 'ConversationUpdated':
       if (event.data.name !== undefined) next.name = event.data.name
       if (event.data.joinPolicy !== undefined) next.joinPolicy = event.data.joinPolicy
       if (event.data.custom !== undefined) next.custom = event.data.custom
       return
-    case 'ConversationFrozen': next.frozen = true; return
-    case 'ConversationUnfrozen': next.frozen = false; return
-    case 'MemberJoined': return join(next, event.data.userId, event.data.role, event)
+    case 'ConversationFrozen':
+      next.frozen = true
+      return
+    case 'ConversationUnfrozen':
+      next.frozen = false
+      return
+    case 'MemberJoined':
+      return join(next, event.data.userId, event.data.role, event)
     case 'MemberLeft':
     case 'MemberRemoved':
       next.members = next.members.delete(event.data.userId)
       if (next.ownerId === event.data.userId) next.ownerId = null
       return
-    case 'MemberRoleChanged': return changeRole(next, event.data.userId, event.data.role)
+    case 'MemberRoleChanged':
+      return changeRole(next, event.data.userId, event.data.role)
     case 'MessageSent': {
       const senderId = event.metadata.actor.userId ?? ''
       next.lastOrdinal = event.data.ordinal
       next.lastMessageSeq = event.revision
       next.lastSent = next.lastSent.set(senderId, event.revision)
-      next.younger = { ...next.younger, messages: next.younger.messages.set(messageKey(senderId, event.data.clientMessageId), event.revision) }
+      next.younger = {
+        ...next.younger,
+        messages: next.younger.messages.set(messageKey(senderId, event.data.clientMessageId), event.revision),
+      }
       return
     }
     case 'MessageEdited':
@@ -159,7 +182,13 @@ function create(next: ConversationState, event: Fact<Extract<ConversationEvent, 
 }
 
 function join(next: ConversationState, userId: string, role: Role, { revision, metadata }: Fact<ConversationEvent>): void {
-  next.members = next.members.set(userId, { role, rank: next.nextRank, joinedSeq: revision, joinedAt: metadata.at, joinedOrdinal: next.lastOrdinal })
+  next.members = next.members.set(userId, {
+    role,
+    rank: next.nextRank,
+    joinedSeq: revision,
+    joinedAt: metadata.at,
+    joinedOrdinal: next.lastOrdinal,
+  })
   next.nextRank += 1
   if (role === 'owner') next.ownerId = userId
 }
@@ -183,22 +212,47 @@ function changeOf({ type, data, revision, metadata }: Fact<ChangeEvent>): Messag
 
 /** How much memory a state holds on to, in entries: what the bound of a cache counts. */
 export const weightOf = (state: ConversationState) =>
-  1 + state.members.size + state.lastSent.size + state.younger.messages.size + state.older.messages.size + state.younger.changes.size + state.older.changes.size
+  1 +
+  state.members.size +
+  state.lastSent.size +
+  state.younger.messages.size +
+  state.older.messages.size +
+  state.younger.changes.size +
+  state.older.changes.size
 
 type RecentJson = { since: number; messages: [string, number][]; changes: MessageChange[] }
 type StateJson = Omit<ConversationState, 'members' | 'lastSent' | 'younger' | 'older'> & {
-  members: [string, Member][]; lastSent: [string, number][]; younger: RecentJson; older: RecentJson
+  members: [string, Member][]
+  lastSent: [string, number][]
+  younger: RecentJson
+  older: RecentJson
 }
 
 const recentToJson = (recent: Recent): RecentJson => ({ since: recent.since, messages: [...recent.messages], changes: [...recent.changes] })
-const recentFromJson = (json: RecentJson): Recent => ({ since: json.since, messages: PersistentMap(json.messages), changes: List(json.changes) })
+const recentFromJson = (json: RecentJson): Recent => ({
+  since: json.since,
+  messages: PersistentMap(json.messages),
+  changes: List(json.changes),
+})
 
 /** For snapshots. A change of shape takes a new SNAPSHOT_VERSION; old snapshots are then ignored. */
 export const SNAPSHOT_VERSION = 1
 export const stateToJson = (state: ConversationState): unknown =>
-  ({ ...state, members: [...state.members], lastSent: [...state.lastSent], younger: recentToJson(state.younger), older: recentToJson(state.older) }) satisfies StateJson
+  ({
+    ...state,
+    members: [...state.members],
+    lastSent: [...state.lastSent],
+    younger: recentToJson(state.younger),
+    older: recentToJson(state.older),
+  }) satisfies StateJson
 
 export function stateFromJson(value: unknown): ConversationState {
   const json = value as StateJson
-  return { ...json, members: PersistentMap(json.members), lastSent: PersistentMap(json.lastSent), younger: recentFromJson(json.younger), older: recentFromJson(json.older) }
+  return {
+    ...json,
+    members: PersistentMap(json.members),
+    lastSent: PersistentMap(json.lastSent),
+    younger: recentFromJson(json.younger),
+    older: recentFromJson(json.older),
+  }
 }

@@ -27,7 +27,10 @@ export const cursorOf = (state: ReceiptsState, userId: string): Cursor => state.
 export function evolveReceipts(state: ReceiptsState, event: Fact<ReceiptEvent>): ReceiptsState {
   const { userId, seq } = event.data
   const cursor = cursorOf(state, userId)
-  const moved = event.type === 'ReadUpTo' ? { ...cursor, readSeq: Math.max(seq, cursor.readSeq ?? 0) } : { ...cursor, deliveredSeq: Math.max(seq, cursor.deliveredSeq ?? 0) }
+  const moved =
+    event.type === 'ReadUpTo'
+      ? { ...cursor, readSeq: Math.max(seq, cursor.readSeq ?? 0) }
+      : { ...cursor, deliveredSeq: Math.max(seq, cursor.deliveredSeq ?? 0) }
   return { cursors: state.cursors.set(userId, moved) }
 }
 
@@ -41,7 +44,8 @@ export function decideReceipts(state: ReceiptsState, command: ReceiptsCommand): 
     case 'MarkDelivered':
       if (command.seq <= (cursor.deliveredSeq ?? -1)) return unchanged
       return decided({ type: 'DeliveredUpTo', data: { userId: command.userId, seq: command.seq } })
-    default: return unreachable(command)
+    default:
+      return unreachable(command)
   }
 }
 

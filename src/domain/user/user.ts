@@ -33,7 +33,12 @@ export type UserCommand =
   | { type: 'MarkInbox'; conversationId: string; pinned?: boolean; muted?: boolean; hidden?: boolean; lastOrdinal: number }
 
 export const unknownUser: UserState = {
-  profile: null, contacts: PersistentSet(), blocks: PersistentSet(), devices: PersistentSet(), revokedAt: PersistentMap(), marks: PersistentMap(),
+  profile: null,
+  contacts: PersistentSet(),
+  blocks: PersistentSet(),
+  devices: PersistentSet(),
+  revokedAt: PersistentMap(),
+  marks: PersistentMap(),
 }
 const noMarks: InboxMarks = { pinned: false, muted: false, hiddenOrdinal: null }
 
@@ -46,16 +51,28 @@ export const RELATIONS_MAX = 10_000
 export function evolveUser(state: UserState, event: Fact<UserEvent>): UserState {
   switch (event.type) {
     case 'UserRegistered':
-    case 'ProfileChanged': return { ...state, profile: event.data }
-    case 'ContactAdded': return { ...state, contacts: state.contacts.add(event.data.userId) }
-    case 'ContactRemoved': return { ...state, contacts: state.contacts.delete(event.data.userId) }
-    case 'UserBlocked': return { ...state, blocks: state.blocks.add(event.data.userId) }
-    case 'UserUnblocked': return { ...state, blocks: state.blocks.delete(event.data.userId) }
-    case 'DeviceSeen': return { ...state, devices: state.devices.add(event.data.deviceId) }
+    case 'ProfileChanged':
+      return { ...state, profile: event.data }
+    case 'ContactAdded':
+      return { ...state, contacts: state.contacts.add(event.data.userId) }
+    case 'ContactRemoved':
+      return { ...state, contacts: state.contacts.delete(event.data.userId) }
+    case 'UserBlocked':
+      return { ...state, blocks: state.blocks.add(event.data.userId) }
+    case 'UserUnblocked':
+      return { ...state, blocks: state.blocks.delete(event.data.userId) }
+    case 'DeviceSeen':
+      return { ...state, devices: state.devices.add(event.data.deviceId) }
     case 'DeviceRevoked':
-      return { ...state, devices: state.devices.delete(event.data.deviceId), revokedAt: state.revokedAt.set(event.data.deviceId, event.metadata.at) }
-    case 'InboxMarked': return { ...state, marks: state.marks.set(event.data.conversationId, marked(state, event.data)) }
-    default: return unreachable(event)
+      return {
+        ...state,
+        devices: state.devices.delete(event.data.deviceId),
+        revokedAt: state.revokedAt.set(event.data.deviceId, event.metadata.at),
+      }
+    case 'InboxMarked':
+      return { ...state, marks: state.marks.set(event.data.conversationId, marked(state, event.data)) }
+    default:
+      return unreachable(event)
   }
 }
 
@@ -77,19 +94,26 @@ export function decideUser(state: UserState, command: UserCommand, selfId: strin
     case 'SetProfile':
       if (isDeepStrictEqual(command.profile, state.profile)) return unchanged
       return decided({ type: state.profile === null ? 'UserRegistered' : 'ProfileChanged', data: command.profile })
-    case 'AddContact': return add(state.contacts, command.userId, selfId, 'ContactAdded')
-    case 'RemoveContact': return state.contacts.has(command.userId) ? decided({ type: 'ContactRemoved', data: { userId: command.userId } }) : unchanged
-    case 'BlockUser': return add(state.blocks, command.userId, selfId, 'UserBlocked')
-    case 'UnblockUser': return state.blocks.has(command.userId) ? decided({ type: 'UserUnblocked', data: { userId: command.userId } }) : unchanged
+    case 'AddContact':
+      return add(state.contacts, command.userId, selfId, 'ContactAdded')
+    case 'RemoveContact':
+      return state.contacts.has(command.userId) ? decided({ type: 'ContactRemoved', data: { userId: command.userId } }) : unchanged
+    case 'BlockUser':
+      return add(state.blocks, command.userId, selfId, 'UserBlocked')
+    case 'UnblockUser':
+      return state.blocks.has(command.userId) ? decided({ type: 'UserUnblocked', data: { userId: command.userId } }) : unchanged
     case 'SeeDevice':
       if (state.devices.has(command.deviceId)) return unchanged
-      if (state.devices.size >= DEVICES_MAX) throw invalidField('deviceId', `a user has at most ${DEVICES_MAX} devices: delete old ones, and let each device keep its id`)
+      if (state.devices.size >= DEVICES_MAX)
+        throw invalidField('deviceId', `a user has at most ${DEVICES_MAX} devices: delete old ones, and let each device keep its id`)
       return decided({ type: 'DeviceSeen', data: { deviceId: command.deviceId } })
     case 'RevokeDevice':
       if (!state.devices.has(command.deviceId)) throw notFound('device')
       return decided({ type: 'DeviceRevoked', data: { deviceId: command.deviceId } })
-    case 'MarkInbox': return mark(state, command)
-    default: return unreachable(command)
+    case 'MarkInbox':
+      return mark(state, command)
+    default:
+      return unreachable(command)
   }
 }
 
@@ -114,16 +138,31 @@ function mark(state: UserState, command: Extract<UserCommand, { type: 'MarkInbox
 }
 
 type UserJson = Omit<UserState, 'contacts' | 'blocks' | 'devices' | 'revokedAt' | 'marks'> & {
-  contacts: string[]; blocks: string[]; devices: string[]; revokedAt: [string, number][]; marks: [string, InboxMarks][]
+  contacts: string[]
+  blocks: string[]
+  devices: string[]
+  revokedAt: [string, number][]
+  marks: [string, InboxMarks][]
 }
 
 export const userToJson = (state: UserState): unknown =>
-  ({ ...state, contacts: [...state.contacts], blocks: [...state.blocks], devices: [...state.devices], revokedAt: [...state.revokedAt], marks: [...state.marks] }) satisfies UserJson
+  ({
+    ...state,
+    contacts: [...state.contacts],
+    blocks: [...state.blocks],
+    devices: [...state.devices],
+    revokedAt: [...state.revokedAt],
+    marks: [...state.marks],
+  }) satisfies UserJson
 
 export function userFromJson(value: unknown): UserState {
   const json = value as UserJson
   return {
-    profile: json.profile, contacts: PersistentSet(json.contacts), blocks: PersistentSet(json.blocks), devices: PersistentSet(json.devices),
-    revokedAt: PersistentMap(json.revokedAt), marks: PersistentMap(json.marks),
+    profile: json.profile,
+    contacts: PersistentSet(json.contacts),
+    blocks: PersistentSet(json.blocks),
+    devices: PersistentSet(json.devices),
+    revokedAt: PersistentMap(json.revokedAt),
+    marks: PersistentMap(json.marks),
   }
 }

@@ -57,7 +57,8 @@ export function answerAll<State, Command, Context>(round: Round<State, Command, 
   for (const answer of round.answers) {
     const { item } = answer
     if (answer.refusal) item.reject(answer.refusal)
-    else if (answer.decision.kind === 'events') item.resolve({ kind: 'appended', events: (round.recorded ?? []).slice(answer.first, answer.first + answer.count), folded })
+    else if (answer.decision.kind === 'events')
+      item.resolve({ kind: 'appended', events: (round.recorded ?? []).slice(answer.first, answer.first + answer.count), folded })
     else if (answer.decision.kind === 'resent') item.resolve({ kind: 'resent', seq: answer.decision.seq, folded })
     else item.resolve({ kind: 'unchanged', folded })
   }

@@ -3,7 +3,15 @@ import { setTimeout as delay } from 'node:timers/promises'
 import { LRUCache } from 'lru-cache'
 import type { Decision } from '../decision.js'
 import { Refusal, unavailable } from '../errors.js'
-import { type Actor, type AppendResult, type EventStore, NO_STREAM, ProposedEvent, type RecordedEvent, StoreUnavailable } from '../event-store.js'
+import {
+  type Actor,
+  type AppendResult,
+  type EventStore,
+  NO_STREAM,
+  ProposedEvent,
+  type RecordedEvent,
+  StoreUnavailable,
+} from '../event-store.js'
 import { type AnyEvent, type Fact, factOf, schemaVersions } from '../events.js'
 import { chainHash } from '../hash-chain.js'
 import type { Logger } from '../logger.js'
@@ -28,7 +36,12 @@ export interface Decider<State, Command, Context, Event extends AnyEvent> {
 }
 
 /** Looks up what a command needs beyond the state; at once where it needs nothing. */
-export type Prepare<State, Command, Context> = (id: string, command: Command, folded: Folded<State>, actor: Actor) => Context | Promise<Context>
+export type Prepare<State, Command, Context> = (
+  id: string,
+  command: Command,
+  folded: Folded<State>,
+  actor: Actor,
+) => Context | Promise<Context>
 
 interface Mailbox<State, Command, Context> {
   queue: Item<State, Command, Context>[]
@@ -89,7 +102,16 @@ export class Streams<State, Command, Context, Event extends AnyEvent> {
   readonly #isShared: boolean
   #snapshotsInFlight = 0
 
-  constructor({ decider, prepare, store, snapshots, logger, now = Date.now, cacheWeightMax, isShared = false }: StreamsOptions<State, Command, Context, Event>) {
+  constructor({
+    decider,
+    prepare,
+    store,
+    snapshots,
+    logger,
+    now = Date.now,
+    cacheWeightMax,
+    isShared = false,
+  }: StreamsOptions<State, Command, Context, Event>) {
     this.#decider = decider
     this.#prepare = prepare
     this.#store = store
@@ -127,7 +149,8 @@ export class Streams<State, Command, Context, Event extends AnyEvent> {
   execute(id: string, command: Command, requester: Requester): Promise<Outcome<State>> {
     return new Promise((resolve, reject) => {
       let mailbox = this.#mailboxes.get(id)
-      if (mailbox && mailbox.queue.length >= COMMANDS_PER_MAILBOX_MAX) return reject(unavailable('Too much is waiting for this conversation: send it again in a moment.'))
+      if (mailbox && mailbox.queue.length >= COMMANDS_PER_MAILBOX_MAX)
+        return reject(unavailable('Too much is waiting for this conversation: send it again in a moment.'))
       const item: Item<State, Command, Context> = { command, requester, resolve, reject }
       if (mailbox) {
         mailbox.queue.push(item)
@@ -201,7 +224,11 @@ export class Streams<State, Command, Context, Event extends AnyEvent> {
         if (current.revision > folded.revision) continue
       }
       if (round.proposed.length > 0) {
-        const result = await this.#store.append({ stream: this.#decider.streamOf(id), expectedRevision: folded.revision, events: round.proposed })
+        const result = await this.#store.append({
+          stream: this.#decider.streamOf(id),
+          expectedRevision: folded.revision,
+          events: round.proposed,
+        })
         if (result.outcome === 'conflict') {
           if (++conflicts > CONFLICTS_MAX) throw unavailable('Others are writing to the same place: send it again.')
           await this.#catchUp(id, folded)
@@ -220,7 +247,15 @@ export class Streams<State, Command, Context, Event extends AnyEvent> {
     for (const item of batch) {
       if (item.context !== undefined && this.#decider.isCurrent(item.context, folded.state)) continue
       const context = this.#prepare(id, item.command, folded, item.requester.actor)
-      if (context instanceof Promise) pending.push(context.then((value) => { item.context = value }, (error: unknown) => this.#fail(id, item, error)))
+      if (context instanceof Promise)
+        pending.push(
+          context.then(
+            (value) => {
+              item.context = value
+            },
+            (error: unknown) => this.#fail(id, item, error),
+          ),
+        )
       else item.context = context
     }
     return pending.length > 0 ? Promise.all(pending) : undefined
@@ -233,7 +268,15 @@ export class Streams<State, Command, Context, Event extends AnyEvent> {
   }
 
   #decideAll(id: string, batch: readonly Item<State, Command, Context>[], folded: Folded<State>): Round<State, Command, Context> {
-    const round: Round<State, Command, Context> = { answers: [], proposed: [], bytes: 0, state: folded.state, revision: folded.revision, hash: folded.hash, again: [] }
+    const round: Round<State, Command, Context> = {
+      answers: [],
+      proposed: [],
+      bytes: 0,
+      state: folded.state,
+      revision: folded.revision,
+      hash: folded.hash,
+      again: [],
+    }
     const stream = this.#decider.streamOf(id)
     const at = this.#now()
     for (const item of batch) {
@@ -256,7 +299,13 @@ export class Streams<State, Command, Context, Event extends AnyEvent> {
     return round
   }
 
-  #propose(round: Round<State, Command, Context>, stream: string, events: readonly Event[], { actor, correlationId }: Requester, at: number): void {
+  #propose(
+    round: Round<State, Command, Context>,
+    stream: string,
+    events: readonly Event[],
+    { actor, correlationId }: Requester,
+    at: number,
+  ): void {
     // A command's events are taken over all together or, where one of them can't be folded, not at all.
     const proposed: ProposedEvent[] = []
     let { state, revision, hash, bytes } = round
@@ -266,7 +315,15 @@ export class Streams<State, Command, Context, Event extends AnyEvent> {
       const dataJson = JSON.stringify(data)
       hash = chainHash(hash, { stream, revision, id, type, dataJson, actor, at })
       const causationId = proposed[0]?.id ?? null
-      const event = new ProposedEvent({ id, type, stream, revision, data, dataJson, metadata: { actor, at, correlationId, causationId, schemaVersion: schemaVersions[type], hash } })
+      const event = new ProposedEvent({
+        id,
+        type,
+        stream,
+        revision,
+        data,
+        dataJson,
+        metadata: { actor, at, correlationId, causationId, schemaVersion: schemaVersions[type], hash },
+      })
       proposed.push(event)
       state = this.#decider.evolve(state, event as unknown as Fact<Event>)
       bytes += Buffer.byteLength(dataJson) + EVENT_OVERHEAD_BYTES
@@ -275,7 +332,12 @@ export class Streams<State, Command, Context, Event extends AnyEvent> {
     Object.assign(round, { state, revision, hash, bytes })
   }
 
-  #commit(id: string, before: Folded<State>, round: Round<State, Command, Context>, result: Exclude<AppendResult, { outcome: 'conflict' }>): void {
+  #commit(
+    id: string,
+    before: Folded<State>,
+    round: Round<State, Command, Context>,
+    result: Exclude<AppendResult, { outcome: 'conflict' }>,
+  ): void {
     const last = result.events.at(-1)
     round.recorded = result.events
     round.folded = { state: round.state, revision: round.revision, hash: round.hash, position: last?.position ?? before.position }
@@ -322,7 +384,12 @@ export class Streams<State, Command, Context, Event extends AnyEvent> {
     try {
       const snapshot = await this.#snapshots.load(stream)
       if (snapshot?.version === this.#decider.snapshotVersion) {
-        return { state: this.#decider.fromJson(snapshot.state), revision: snapshot.revision, position: snapshot.position, hash: snapshot.hash }
+        return {
+          state: this.#decider.fromJson(snapshot.state),
+          revision: snapshot.revision,
+          position: snapshot.position,
+          hash: snapshot.hash,
+        }
       }
     } catch (error) {
       // Snapshots make loading sooner, never possible.
@@ -350,7 +417,7 @@ export class Streams<State, Command, Context, Event extends AnyEvent> {
 
   async #foldTail(id: string, start: Folded<State>): Promise<Folded<State>> {
     const stream = this.#decider.streamOf(id)
-    for (let folded = start; ;) {
+    for (let folded = start; ; ) {
       const page = await this.#store.readStream(stream, { from: folded.revision + 1, limit: TAIL_PAGE })
       folded = this.#fold(folded, page)
       if (page.length < TAIL_PAGE) return folded
@@ -360,7 +427,10 @@ export class Streams<State, Command, Context, Event extends AnyEvent> {
   #fold(start: Folded<State>, events: readonly RecordedEvent[]): Folded<State> {
     const last = events.at(-1)
     if (!last) return start
-    const state = events.reduce((folded, event) => this.#decider.evolve(folded, factOf<Event>(event) as unknown as Fact<Event>), start.state)
+    const state = events.reduce(
+      (folded, event) => this.#decider.evolve(folded, factOf<Event>(event) as unknown as Fact<Event>),
+      start.state,
+    )
     return { state, revision: last.revision, position: last.position, hash: last.metadata.hash }
   }
 
@@ -380,7 +450,13 @@ export class Streams<State, Command, Context, Event extends AnyEvent> {
     cached.snapshotRevision = revision
     this.#snapshotsInFlight += 1
     try {
-      await this.#snapshots.save(this.#decider.streamOf(id), { version: this.#decider.snapshotVersion, revision, position, hash, state: this.#decider.toJson(state) })
+      await this.#snapshots.save(this.#decider.streamOf(id), {
+        version: this.#decider.snapshotVersion,
+        revision,
+        position,
+        hash,
+        state: this.#decider.toJson(state),
+      })
     } catch (error) {
       // Nothing is lost: the next snapshot covers this one.
       this.#logger.warn({ err: error, stream: this.#decider.streamOf(id) }, 'a snapshot was not saved')

@@ -98,7 +98,7 @@ export class Appender {
     let trouble: unknown
     for (const pending of batch) {
       try {
-        if (trouble !== undefined) throw trouble
+        if (trouble !== undefined) throw trouble as Error
         this.#settle([pending], await this.#deliver([pending]))
       } catch (error) {
         // Trouble of the server (a full disk) is not this append's: the others need not find it out one by one.

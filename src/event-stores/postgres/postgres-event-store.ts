@@ -186,6 +186,7 @@ function openReadPool(connectionString: string): pg.Pool {
     keepAlive: true,
     // All reads go in the order of an index and stop at a limit. Where the planner thinks that a filter lets little through,
     // it would rather collect the whole range and sort it, page after page. (The pool waits for the promise.)
+    // oxlint-disable-next-line typescript/no-misused-promises
     onConnect: async (client) => {
       await client.query('SET enable_seqscan = off; SET enable_bitmapscan = off; SET jit = off')
     },
