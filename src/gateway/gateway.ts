@@ -23,10 +23,13 @@ import { LivePresence } from './presence.js'
 import { type Missed, Resume } from './resume.js'
 import type { Signals } from './signals.js'
 import { TIMES, type Times } from './times.js'
+import { Turnstile } from './turnstile.js'
 import { Typing } from './typing.js'
 import { UnackedEvents } from './unacked-events.js'
 
 export const CONNECTIONS_PER_USER_MAX = 20
+/** Answered beside each other; the next ones wait. */
+const HELLOS_AT_ONCE_MAX = 64
 /** Looks for what is due, in a part of the time after which it is. */
 const HEARTBEAT_TICKS = 30
 const REPUSH_TICKS = 10
@@ -74,6 +77,7 @@ export class Gateway {
   readonly #resume: Resume
   readonly #typing: Typing
   readonly #expiries = new Map<Connection, NodeJS.Timeout>()
+  readonly #hellos = new Turnstile(HELLOS_AT_ONCE_MAX)
   readonly #timers: NodeJS.Timeout[] = []
   #isDraining = false
 
@@ -156,9 +160,14 @@ export class Gateway {
       handle: (from, frame) => this.#handle(from, frame),
     })
     this.#connections.add(connection)
-    this.#expireAt(connection, Date.now() + this.#times.helloWithinMs, closeCodes.noHello, 'hello must come within 10 s.')
+    this.#expectHello(connection)
     connection.onClose = () => this.#left(connection)
     ws.once('close', () => this.#connections.delete(connection))
+  }
+
+  #expectHello(connection: Connection): void {
+    if (connection.isOpen)
+      this.#expireAt(connection, Date.now() + this.#times.helloWithinMs, closeCodes.noHello, 'hello must come within 10 s.')
   }
 
   /** One timer a connection: first for `hello`, then for its token. */
@@ -358,7 +367,7 @@ export class Gateway {
   #hello(connection: Connection, frame: ClientFrames['hello']): Promise<undefined> {
     if (connection.userId !== '' || this.#greetings.has(connection))
       throw new Refusal('invalid_request', 'hello was said already on this connection.')
-    const greeting = this.#greet(connection, frame).finally(() => this.#greetings.delete(connection))
+    const greeting = this.#admit(connection, frame).finally(() => this.#greetings.delete(connection))
     this.#greetings.set(
       connection,
       greeting.catch(() => {}),
@@ -386,6 +395,23 @@ export class Gateway {
     }
     if (connection.isOpen)
       this.#expireAt(connection, identity.expiresAt, closeCodes.tokenExpired, 'The token has expired: connect again with a new one.')
+  }
+
+  /**
+   * When a node is lost, thousands say hello to the others at once. Each takes a few look-ups: more of them at once would only make
+   * all late, and who has given up meanwhile is not worked for.
+   */
+  async #admit(connection: Connection, frame: ClientFrames['hello']): Promise<void> {
+    // It has come in time; how long the answer takes is not the client's doing.
+    clearTimeout(this.#expiries.get(connection))
+    try {
+      await this.#hellos.pass(async () => {
+        if (connection.isOpen) await this.#greet(connection, frame)
+      })
+    } catch (error) {
+      this.#expectHello(connection)
+      throw error
+    }
   }
 
   async #authenticate(connection: Connection, frame: ClientFrames['hello']): Promise<Extract<Identity, { kind: 'user' }> | undefined> {

@@ -214,7 +214,7 @@ class Scene {
 }
 
 describe('whatever happens, and wherever lines break, nobody misses a fact of its own or sees one that is not', () => {
-  const runs = { numRuns: Number(process.env['RESUME_RUNS'] ?? 12), endOnFailure: true }
+  const runs = { numRuns: Number(process.env['RESUME_RUNS'] ?? 8), endOnFailure: true }
   const property = (world: () => World) =>
     fc.asyncProperty(fc.array(step, { minLength: 10, maxLength: 60, size: 'max' }), async (steps) => {
       const scene = new Scene(world())

@@ -196,6 +196,23 @@ test('recalled content is blanked in what is resumed, that of the message and of
   expect(device.events(conversationId)[1]!.seq).toBe(kept.seq)
 })
 
+test('recalled content is blanked also where the recall is far behind it', async () => {
+  const [a, b] = world().users('a', 'b')
+  const conversation = await a.group([b])
+  const { conversationId } = conversation
+  const { position } = (await b.connect()).hello!
+  const secret = await a.send(conversation, 'SECRET')
+  await Promise.all(range(1, 600).map(() => a.send(conversation)))
+  await a.recall(conversation, secret.seq)
+  const device = await resume(b, position, conversation, a)
+  expect(JSON.stringify(device.frames)).not.toContain('SECRET')
+  expect(device.seqs(conversationId)).toEqual(range(1, 603))
+  expect((await device.ask('events.get', { conversationId, after: 0, limit: 1 })).events![0]!.data).toMatchObject({
+    ordinal: 1,
+    content: null,
+  })
+})
+
 describe('receipts that moved', () => {
   // Sending moves the sender's read cursor: both are told where one of them moved.
   test("come after the events, those of other users and one's own; those from before the position do not", async () => {

@@ -1,0 +1,180 @@
+import {
+  type AllStreamResolvedEvent,
+  BACKWARDS,
+  END,
+  ErrorType,
+  type Filter as ServerFilter,
+  FORWARDS,
+  streamNameFilter,
+} from '@eventstore/db-client'
+import { type Position, type ReadStreamOptions, type RecordedEvent, StoreUnavailable } from '../../domain/event-store.js'
+import { settleable } from '../settleable.js'
+import { decodeEvent } from './codec.js'
+import type { Connection, Session } from './connection.js'
+import { toStoreError } from './errors.js'
+import { findPosition, fromPosition, later, toPosition, zeroPosition } from './positions.js'
+
+/** How many events the server looks at before it answers, and between two checkpoints. */
+export const searchWindowEvents = 512
+/** How long a read may go without hearing anything. */
+const silenceMsMax = 10_000
+const headPageEventsMax = 4096
+
+interface Source {
+  on(event: string, listener: (...args: unknown[]) => void): unknown
+  removeAllListeners(event: string): unknown
+}
+
+/** What is read from the server. All throw StoreUnavailable when it can't be read now. */
+export class Reads {
+  readonly #connection: Connection
+  readonly #streamPrefix: string
+  /** The end of the log when it was last looked at, and the last event before it that is ours. */
+  #seen = { end: zeroPosition, head: zeroPosition }
+
+  constructor(connection: Connection, streamPrefix: string) {
+    this.#connection = connection
+    this.#streamPrefix = streamPrefix
+  }
+
+  async stream(
+    stream: string,
+    { direction = 'forwards', from, limit }: ReadStreamOptions,
+    silenceMs = silenceMsMax,
+  ): Promise<RecordedEvent[]> {
+    if (limit <= 0 || (direction === 'backwards' && (from ?? 0) < 0)) return []
+    const events: RecordedEvent[] = []
+    await this.#drain((session) => {
+      const options = { maxCount: limit, requiresLeader: session.requiresLeader }
+      const fromRevision = BigInt(Math.max(from ?? 0, 0))
+      const source =
+        direction === 'forwards'
+          ? session.client.readStream(this.#streamPrefix + stream, { ...options, direction: FORWARDS, fromRevision })
+          : session.client.readStream(this.#streamPrefix + stream, {
+              ...options,
+              direction: BACKWARDS,
+              fromRevision: from === undefined ? END : fromRevision,
+            })
+      source.on('data', ({ event }) => event !== undefined && events.push(decodeEvent(event, this.#streamPrefix)))
+      return { source, leave: () => source.cancel() }
+    }, silenceMs).catch((error: unknown) => {
+      if ((error as { type?: unknown }).type !== ErrorType.STREAM_NOT_FOUND) throw error
+    })
+    return events
+  }
+
+  /** Up to `limit` events from after `after`. `position` is where to go on: past what the filter dropped. */
+  async page(after: Position, prefixes: readonly string[], limit: number): Promise<{ events: RecordedEvent[]; position: Position }> {
+    // Asked first: where the server says that we have caught up, it has looked at all that was there now.
+    const head = await this.head()
+    if (head <= after || limit <= 0) return { events: [], position: after }
+    const events: RecordedEvent[] = []
+    await this.#drain((session, done) => {
+      let caughtUp = false
+      const source = session.client.subscribeToAll({
+        fromPosition: fromPosition(after),
+        filter: this.filter(prefixes),
+        requiresLeader: session.requiresLeader,
+      })
+      source.on('data', ({ event }: AllStreamResolvedEvent) => {
+        if (event !== undefined && events.length < limit) events.push(decodeEvent(event, this.#streamPrefix))
+        if (events.length === limit || (caughtUp && source.readableLength === 0)) done()
+      })
+      source.on('caughtUp', () => {
+        caughtUp = true
+        if (source.readableLength === 0) done()
+      })
+      return { source, leave: () => source.unsubscribe() }
+    })
+    const last = events.at(-1)?.position ?? after
+    return { events, position: events.length === limit ? last : later(last, head) }
+  }
+
+  /** The position of the last event that is ours; what others and the server itself write is passed over. */
+  async head(): Promise<Position> {
+    const { end, head } = this.#seen
+    let newEnd: Position | undefined
+    let next: Position | undefined
+    for (let pageEvents = 1; ; pageEvents = Math.min(pageEvents * 16, headPageEventsMax)) {
+      const page = await this.#backwards(next, pageEvents)
+      newEnd ??= page[0] === undefined ? zeroPosition : positionOf(page[0])
+      const ours = page.find((resolved) => this.#isOurs(resolved))
+      next = page.at(-1) === undefined ? undefined : positionOf(page.at(-1)!)
+      const found = ours !== undefined && positionOf(ours) > head ? positionOf(ours) : undefined
+      if (found === undefined && next !== undefined && next > end && page.length === pageEvents) continue
+      this.#seen = { end: later(this.#seen.end, newEnd), head: later(this.#seen.head, found ?? head) }
+      return found ?? head
+    }
+  }
+
+  /** The very end of the log, whosever events are there. */
+  async end(silenceMs = silenceMsMax): Promise<Position> {
+    const [last] = await this.#backwards(undefined, 1, silenceMs)
+    return last === undefined ? zeroPosition : positionOf(last)
+  }
+
+  filter(prefixes: readonly string[], checkpointReached?: (position: Position) => void): ServerFilter {
+    const options = {
+      maxSearchWindow: searchWindowEvents,
+      checkpointInterval: 1,
+      checkpointReached: (_: unknown, { commit, prepare }: { commit: bigint; prepare: bigint }) => {
+        const position = findPosition(commit, prepare)
+        if (position !== undefined) checkpointReached?.(position)
+      },
+    }
+    const all = prefixes.length === 0 ? [''] : prefixes
+    const names = all.map((prefix) => this.#streamPrefix + prefix)
+    // What the server writes for itself begins with $.
+    return names.includes('') ? streamNameFilter({ ...options, regex: '^[^$]' }) : streamNameFilter({ ...options, prefixes: names })
+  }
+
+  #isOurs({ event }: AllStreamResolvedEvent): boolean {
+    return event !== undefined && event.streamId.startsWith(this.#streamPrefix) && !event.streamId.startsWith('$')
+  }
+
+  async #backwards(from: Position | undefined, maxCount: number, silenceMs = silenceMsMax): Promise<AllStreamResolvedEvent[]> {
+    const page: AllStreamResolvedEvent[] = []
+    await this.#drain((session) => {
+      const start = from === undefined ? END : fromPosition(from)
+      const options = { direction: BACKWARDS, maxCount, requiresLeader: session.requiresLeader } as const
+      const source = session.client.readAll({ ...options, fromPosition: start })
+      source.on('data', (event) => page.push(event))
+      return { source, leave: () => source.cancel() }
+    }, silenceMs)
+    return page
+  }
+
+  /** Ends when the source does, or when whoever opened it is `done` with it. */
+  async #drain(
+    open: (session: Session, done: () => void) => { source: Source; leave: () => Promise<void> },
+    silenceMs = silenceMsMax,
+  ): Promise<void> {
+    const { session } = this.#connection
+    const { promise, resolve, reject } = settleable()
+    const silence = setTimeout(() => {
+      this.#connection.silent(session, silenceMs)
+      reject(new StoreUnavailable(`The log has not answered for ${silenceMs} ms`))
+    }, silenceMs)
+    const stay = session.onEnd(() => reject(new StoreUnavailable('The connection to the log was given up')))
+    const { source, leave } = open(session, resolve)
+    source.on('data', () => silence.refresh())
+    source.on('end', resolve)
+    source.on('error', reject)
+    try {
+      await promise
+      this.#connection.heard(session)
+    } catch (error) {
+      if (!(error instanceof StoreUnavailable)) this.#connection.failed(session, error)
+      throw toStoreError(error)
+    } finally {
+      clearTimeout(silence)
+      stay()
+      source.removeAllListeners('data')
+      void leave().catch(() => {})
+    }
+  }
+}
+
+function positionOf({ event }: AllStreamResolvedEvent): Position {
+  return event === undefined ? zeroPosition : toPosition(event.position.commit, event.position.prepare)
+}
