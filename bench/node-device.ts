@@ -4,7 +4,7 @@ import { WebSocket } from 'ws'
 import { Latencies } from './figures.js'
 
 const RECONNECT_MS_MAX = 500
-const ANSWER_MS_MAX = 10_000
+const ANSWER_MS_MAX = 30_000
 
 /** Counted over all devices. */
 export interface Tally {

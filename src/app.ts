@@ -10,6 +10,7 @@ import type { EventStore, Position } from './domain/event-store.js'
 import type { Logger } from './domain/logger.js'
 import { StateFollower, type StateFollowerOptions, followStates } from './domain/state-follower.js'
 import { Users } from './domain/users.js'
+import { KurrentDbEventStore } from './event-stores/kurrentdb/kurrentdb-event-store.js'
 import { PostgresEventStore } from './event-stores/postgres/postgres-event-store.js'
 import { createAsyncApiDocument } from './gateway/asyncapi/document.js'
 import { CONNECTIONS_PER_USER_MAX, Gateway, type GatewayOptions } from './gateway/gateway.js'
@@ -49,8 +50,10 @@ export interface App {
 }
 
 /** The log. @throws {StoreUnavailable} */
-export const openEventStore = (connectionString: string, logger: Logger): Promise<EventStore> =>
-  PostgresEventStore.open({ connectionString, logger })
+export const openEventStore = ({ eventStoreUrl }: Config, connectionString: string, logger: Logger): Promise<EventStore> =>
+  eventStoreUrl === undefined
+    ? PostgresEventStore.open({ connectionString, logger })
+    : KurrentDbEventStore.open({ connectionString: eventStoreUrl, logger })
 
 /** Opens log and read models, and serves. @throws when one of them can not be opened or the address is taken */
 export async function startApp(options: AppOptions): Promise<App> {
@@ -60,7 +63,7 @@ export async function startApp(options: AppOptions): Promise<App> {
     for (const step of stopping.splice(0).reverse()) await step()
   }
   try {
-    const store = await openEventStore(connectionString, logger)
+    const store = await openEventStore(config, connectionString, logger)
     stopping.push(() => store.close())
     const readModels = await ReadModels.open({
       connectionString,

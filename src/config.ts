@@ -66,11 +66,6 @@ export function loadConfig(env: Environment = process.env): Config {
   }
 }
 
-/** Stops a start with settings that are part of the contract but that this version cannot honour yet. To be deleted once it can. */
-export function refuseWhatIsNotBuilt(config: Config): void {
-  if (config.eventStoreUrl) throw new ConfigError('EVENTSTORE_URL is set, but this version keeps its log in Postgres only.')
-}
-
 function setting(env: Environment, name: string): string | undefined {
   return env[name]?.trim() || undefined
 }

@@ -45,8 +45,10 @@ async function run(args: readonly string[]): Promise<void> {
       const config = loadConfig()
       return besideServer(config, (connectionString, logger) => replay(config, connectionString, logger, options.projection))
     }
-    case 'audit':
-      return besideServer(loadConfig(), auditLog)
+    case 'audit': {
+      const config = loadConfig()
+      return besideServer(config, (connectionString, logger) => auditLog(config, connectionString, logger))
+    }
     case 'openapi':
       return writeFile(named[0] ?? 'openapi/openapi.json', `${JSON.stringify(await createOpenApiDocument(), null, 2)}\n`)
     case 'asyncapi':

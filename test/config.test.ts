@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest'
-import { ConfigError, type Environment, loadConfig, refuseWhatIsNotBuilt } from '../src/config.js'
+import { ConfigError, type Environment, loadConfig } from '../src/config.js'
 
 describe('settings', () => {
   test('all have defaults, and an empty one counts as not set', () => {
@@ -81,11 +81,6 @@ describe('settings', () => {
 
   test('a URL that is wrong is not repeated, it may hold a password', () => {
     expect(() => loadConfig({ DATABASE_URL: 'mysql://me:hidden@localhost/x' })).toThrow(/^(?!.*hidden)/)
-  })
-
-  test('EVENTSTORE_URL is refused for as long as nothing uses it', () => {
-    const config = loadConfig({ EVENTSTORE_URL: 'esdb://localhost:2113' })
-    expect(() => refuseWhatIsNotBuilt(config)).toThrow('EVENTSTORE_URL')
   })
 
   test('a node that does not share what it should with others says so', () => {

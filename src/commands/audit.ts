@@ -1,4 +1,5 @@
 import { openEventStore } from '../app.js'
+import type { Config } from '../config.js'
 import type { EventStore } from '../domain/event-store.js'
 import { chainHash } from '../domain/hash-chain.js'
 import type { Logger } from '../domain/logger.js'
@@ -16,8 +17,8 @@ export interface AuditReport {
 }
 
 /** `convolog audit`: says how much was checked. @throws {StartError} that names what is broken */
-export async function auditLog(connectionString: string, logger: Logger): Promise<void> {
-  const store = await openEventStore(connectionString, logger)
+export async function auditLog(config: Config, connectionString: string, logger: Logger): Promise<void> {
+  const store = await openEventStore(config, connectionString, logger)
   try {
     const { events, streams, broken } = await audit(store)
     if (broken.length > 0)

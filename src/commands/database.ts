@@ -1,5 +1,5 @@
 import { type Logger as PinoLogger, pino } from 'pino'
-import { type Config, refuseWhatIsNotBuilt } from '../config.js'
+import type { Config } from '../config.js'
 import { DataDirInUse, acquireDataDirLock } from '../data-dir-lock.js'
 import { EmbeddedPostgres } from '../postgres/embedded-postgres.js'
 
@@ -9,7 +9,6 @@ const never = new Promise<undefined>(() => {})
 
 /** Runs with the database of DATABASE_URL, or with a Postgres of its own in DATA_DIR, alone on that directory. */
 export async function withDatabase(config: Config, work: Work): Promise<void> {
-  refuseWhatIsNotBuilt(config)
   const logger = pino({ level: config.logLevel })
   for (const warning of config.warnings) logger.warn(warning)
   const lock = await acquireDataDirLock(config.dataDir)

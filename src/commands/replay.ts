@@ -6,7 +6,7 @@ import { printProgress } from '../projections/replay-progress.js'
 
 /** Builds the read models, or one of them, anew from the log, and swaps them in. @throws {Refusal} when another replay runs */
 export async function replay(config: Config, connectionString: string, logger: Logger, projection: string | undefined): Promise<void> {
-  const store = await openEventStore(connectionString, logger)
+  const store = await openEventStore(config, connectionString, logger)
   const readModels = await ReadModels.open({
     connectionString,
     store,
