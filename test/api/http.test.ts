@@ -238,7 +238,7 @@ describe('every code of the table is reached', () => {
     }
   })
 
-  test('unavailable when the read models are not there in time', { timeout: 15_000 }, async () => {
+  test('unavailable when the read models are not there in time', async () => {
     refused(await (await userOf(app)).get(`/v1/unread?minPosition=${'9'.repeat(16)}`), 'unavailable')
   })
 
@@ -386,7 +386,7 @@ describe('the pages around the API', () => {
     for (const code of Object.keys(refusals)) expect(text).toContain(`id="${code}"`)
   })
 
-  test('health tells a fault, one that throws and one that never answers', { timeout: 10_000 }, async () => {
+  test('health tells a fault, one that throws and one that never answers', async () => {
     expect((await request(app.api, 'GET', '/health/live')).body).toEqual({ status: 'ok' })
     expect((await request(app.api, 'GET', '/health/ready')).body).toEqual({ status: 'ok' })
     const faults = [

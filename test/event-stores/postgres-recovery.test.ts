@@ -64,7 +64,7 @@ describe('PostgresEventStore', () => {
       postgres.thaw()
     }
     await follower.until(() => follower.events.some((event) => event.id === append.events[0]!.id))
-    await expect.poll(async () => (await store.append(append).catch(() => undefined))?.outcome, { timeout: 20_000 }).toBe('duplicate')
+    await expect.poll(async () => (await store.append(append).catch(() => undefined))?.outcome, { timeout: 50_000 }).toBe('duplicate')
     await follower.stop()
     expect(follower.events.filter((event) => event.stream === append.stream)).toHaveLength(1)
   })

@@ -43,7 +43,7 @@ export function processesContract(it: Suite): void {
     expect((await other.append(append)).outcome).toBe('duplicate')
   })
 
-  test('two processes append at once, a third follows and misses nothing', { timeout: 30_000 }, async () => {
+  test('two processes append at once, a third follows and misses nothing', { timeout: 120_000 }, async () => {
     const { events: past } = await it.store.readAll(undefined, { limit: 100_000 })
     const [streams, perStream] = [[0, 1].map(() => Array.from({ length: 20 }, () => streamName())), 50]
     const expected = past.length + 2 * 20 * perStream

@@ -56,7 +56,7 @@ async function write(count: number, prefix = 'g'): Promise<void> {
 
 /** Waits for something that no promise tells of. */
 async function until(condition: () => boolean | Promise<boolean>): Promise<void> {
-  await expect.poll(condition, { interval: 10, timeout: 20_000 }).toBe(true)
+  await expect.poll(condition, { interval: 10, timeout: 50_000 }).toBe(true)
 }
 
 describe('waiting', () => {

@@ -57,7 +57,7 @@ describe.skipIf(!hasRedis)('in Redis', () => {
   })
 
   test('the users of a node that is killed are offline when its signs of life have run out, and all are told', {
-    timeout: 30_000,
+    timeout: 90_000,
   }, async () => {
     const [node, other] = [await openNode(), await openNode()]
     const [user, both] = [unique('user'), unique('user')]
@@ -104,7 +104,7 @@ describe.skipIf(!hasRedis)('in Redis', () => {
     await Promise.all([node.close(), other.close()])
   })
 
-  test('what Redis forgets is written anew', { timeout: 30_000 }, async () => {
+  test('what Redis forgets is written anew', { timeout: 90_000 }, async () => {
     const [node, other] = [await openNode(), await openNode()]
     const users = Array.from({ length: 700 }, () => unique('user'))
     for (const user of users) node.online.connected(session(user))
@@ -115,7 +115,7 @@ describe.skipIf(!hasRedis)('in Redis', () => {
   })
 
   test('without Redis a question is refused as temporary, and what happened meanwhile is known when it is back', {
-    timeout: 40_000,
+    timeout: 90_000,
   }, async () => {
     const [node, other] = [await openNode(), await openNode()]
     const [stays, goes, comes] = [unique('stays'), unique('goes'), unique('comes')]
@@ -148,7 +148,7 @@ describe.skipIf(!hasRedis)('in Redis', () => {
     await Promise.all([node.close(), other.close()])
   })
 
-  test('a Redis that says nothing is given up within seconds, and taken back when it answers', { timeout: 40_000 }, async () => {
+  test('a Redis that says nothing is given up within seconds, and taken back when it answers', { timeout: 90_000 }, async () => {
     const node = await openNode()
     const user = unique('user')
     node.online.connected(session(user))
