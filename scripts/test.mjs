@@ -2,6 +2,7 @@
 import { spawnSync } from 'node:child_process'
 import { mkdirSync, readFileSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
+import { installRedis } from './redis.mjs'
 import { root, setUpForDevelopment } from './setup.mjs'
 
 // Printed on the way out, whatever ends the run, so that it is always the last line.
@@ -9,6 +10,7 @@ let summary = '0 passed, 1 failed'
 process.on('exit', () => console.log(`\n${summary}`))
 
 setUpForDevelopment()
+installRedis()
 
 const results = join(root, `.tmp/test-results-${process.pid}.json`)
 mkdirSync(join(root, '.tmp'), { recursive: true })

@@ -86,7 +86,8 @@ export class Device {
   position: string | undefined
   readonly #ws: WebSocket
   readonly #sequences = new Sequences()
-  readonly #answered = new Set<number>()
+  /** By ref; looked up rather than searched for, since there may be many. */
+  readonly #answers = new Map<number, Frame>()
   readonly #looks = new Set<() => void>()
   #ref = 0
   #saysHello = false
@@ -144,7 +145,7 @@ export class Device {
   }
 
   answerTo(ref: number): Promise<Frame> {
-    return this.waitFor((frame) => frame.ref === ref && (frame.type === 'ok' || frame.type === 'error'), `the answer to ref ${ref}`)
+    return this.until(() => this.#answers.get(ref), `the answer to ref ${ref}`)
   }
 
   /** The answer, which must be `ok`. */
@@ -158,7 +159,7 @@ export class Device {
   async settled(): Promise<void> {
     const ref = this.nextRef()
     this.send({ type: 'ping', ref })
-    await this.waitFor((frame) => frame.type === 'pong' && frame.ref === ref, 'pong')
+    await this.until(() => this.frames.findLast((frame) => frame.type === 'pong' && frame.ref === ref), 'pong')
   }
 
   nextRef(): number {
@@ -281,8 +282,8 @@ export class Device {
       this.violations.push(`${type} came before the answer to hello`)
     }
     if ((type === 'ok' || type === 'error') && ref !== undefined) {
-      if (this.#answered.has(ref)) this.violations.push(`ref ${ref} was answered twice`)
-      this.#answered.add(ref)
+      if (this.#answers.has(ref)) this.violations.push(`ref ${ref} was answered twice`)
+      this.#answers.set(ref, frame)
     }
     if (type === 'events' || type === 'head') {
       if (typeof frame.resume !== 'string') this.violations.push(`${type} without resume`)
