@@ -56,7 +56,8 @@ const rules: Record<string, (files: readonly Source[]) => string[]> = {
     edges(files)
       .filter(
         ({ from, to }) =>
-          ['event-stores', 'postgres', 'redis'].some((adapter) => isIn(to, adapter) && !isIn(from, adapter)) && !compositionRoots.includes(from),
+          ['event-stores', 'postgres', 'redis'].some((adapter) => isIn(to, adapter) && !isIn(from, adapter)) &&
+          !compositionRoots.includes(from),
       )
       .map(told),
 
