@@ -173,7 +173,11 @@ describe('presence', () => {
     const phone = await user.connect({ deviceId: 'phone' })
     await goOffline(watching, user, phone)
     await user.connect({ deviceId: 'laptop' })
-    const { items } = await user.get<{ items: { deviceId: string; online: boolean; lastSeenAt: string | null }[] }>('/v1/devices')
+    const devices = async () =>
+      (await user.get<{ items: { deviceId: string; online: boolean; lastSeenAt: string | null }[] }>('/v1/devices')).items
+    // The list is a read model: it has the new device a moment after its hello.
+    await expect.poll(async () => (await devices()).length, { timeout: 30_000 }).toBe(2)
+    const items = await devices()
     expect(items.sort((a, b) => (a.deviceId < b.deviceId ? -1 : 1))).toEqual([
       { deviceId: 'laptop', online: true, lastSeenAt: null },
       { deviceId: 'phone', online: false, lastSeenAt: expect.stringMatching(/Z$/) },
