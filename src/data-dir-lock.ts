@@ -1,5 +1,4 @@
-import { randomUUID } from 'node:crypto'
-import { readFile, rename, rm, writeFile } from 'node:fs/promises'
+import { readFile, rm, stat, writeFile } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { makePrivateDir } from './private-files.js'
@@ -15,8 +14,9 @@ export type DataDirLock = { release(): Promise<void> }
 
 type Holder = { readonly pid: number; readonly startedAtTicks: string | null }
 
-const TRIES_MAX = 20
+const TRIES_MAX = 80
 const TRY_AGAIN_MS = 25
+const TURN_MS_MAX = 1_000
 
 /** Makes the data directory where it is missing, and this process the only server that uses it, until it releases it or ends. */
 export async function acquireDataDirLock(dataDir: string): Promise<DataDirLock> {
@@ -63,18 +63,28 @@ async function createFile(path: string, content: string): Promise<boolean> {
   }
 }
 
-/** Moves a stale lock out of the way. Two starts may both have found it: what was moved is looked at, and put back when it was a new one. */
+/**
+ * Removes a stale lock. One start at a time may do so, and looks again first: otherwise one that found the old lock
+ * could remove the new one of another start.
+ */
 async function takeAway(path: string, stale: string): Promise<void> {
-  const aside = `${path}.${randomUUID()}`
-  try {
-    await rename(path, aside)
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return
-    throw error
+  const turn = `${path}.taking`
+  if (!(await createFile(turn, ''))) {
+    await removeLeftover(turn)
+    await sleep(TRY_AGAIN_MS)
+    return
   }
-  const moved = await read(aside)
-  if (moved !== undefined && moved !== stale) await createFile(path, moved)
-  await rm(aside, { force: true })
+  try {
+    if ((await read(path)) === stale) await rm(path, { force: true })
+  } finally {
+    await rm(turn, { force: true })
+  }
+}
+
+/** A start that was killed while it had its turn does not block the next one for ever. */
+async function removeLeftover(turn: string): Promise<void> {
+  const found = await stat(turn).catch(() => undefined)
+  if (found && Date.now() - found.mtimeMs > TURN_MS_MAX) await rm(turn, { force: true })
 }
 
 async function release(path: string, own: string): Promise<void> {
