@@ -136,6 +136,7 @@ export function onlineDevicesContract(name: string, open: () => Promise<OnlineHa
       expect((await stateOf(there, user)).online).toBe(true)
       here.disconnected(newer)
       await untilOnline(user, false)
+      await until(async () => told.length >= 2)
       expect(told).toEqual([
         [user, true],
         [user, false],
