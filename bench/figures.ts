@@ -45,9 +45,10 @@ export interface Row {
 export const rate = (value: number, unit: string) => `${Math.round(value).toLocaleString('en')} ${unit}/s`
 export const milliseconds = (ms: number) => `${ms < 10 ? ms.toFixed(1) : Math.round(ms)} ms`
 export const percent = (share: number) => `${Math.round(share * 100)} %`
+export const microseconds = (ms: number) => `${(ms * 1_000).toPrecision(3)} µs`
 /** From CPU time in ms for one of whatever is counted. */
 export const byCpu = (ms: number, rawMs: number) =>
-  `${(ms * 1_000).toPrecision(3)} µs, raw ${(rawMs * 1_000).toPrecision(3)}: ${percent(rawMs / ms)}`
+  `${microseconds(ms)}, raw ${microseconds(rawMs)}: ${percent(rawMs / ms)}`
 export const times = (factor: number) => `× ${factor.toFixed(1)}`
 
 export function printTable(rows: readonly Row[]): void {

@@ -2,7 +2,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { Convolog, type Replayed, inParallel } from './convolog.js'
 import { Device } from './device.js'
-import { Latencies, type Row, byCpu, milliseconds, percent, rate } from './figures.js'
+import { Latencies, type Row, byCpu, microseconds, milliseconds, percent, rate } from './figures.js'
 import { kindOf, messagesIn, parseOk, sendFrame } from './frames.js'
 import { type Cpu, Program, cpuBetween, describeCpu } from './processes.js'
 import { worker } from './worker.js'
@@ -18,7 +18,7 @@ const CATCH_UP_MS_MAX = 60_000
 export async function benchSend({ replays }: { replays: boolean }): Promise<Row[]> {
   const raw = await sendRaw()
   const { load, lag, caughtUpMs, replayed } = await sendReal(replays)
-  console.log(`(a) ${describeCpu(load.cpu)}\n    raw: ${describeCpu(raw.cpu)}`)
+  console.log(`(a) ${describeCpu(load.cpu)}; ${describeCost(load)}\n    raw: ${describeCpu(raw.cpu)}; ${describeCost(raw)}`)
   return [
     {
       what: '(a) 1:1 send',
@@ -99,6 +99,9 @@ interface Load {
 
 /** CPU time a message, of the server and its Postgres. */
 const costOf = ({ messages, cpu: { program, children } }: Load) => (program + children) / messages
+
+const describeCost = ({ messages, cpu: { program, children } }: Load) =>
+  `a message: server ${microseconds(program / messages)}, Postgres ${microseconds(children / messages)}`
 
 /** One sender with a window of unanswered messages, and whoever gets them. */
 class Pair {

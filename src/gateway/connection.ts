@@ -295,13 +295,7 @@ export class Connection {
     if (frame.type === 'ping') return this.#pong(ref)
     try {
       const answer = this.#handle(this, frame)
-      if (answer instanceof Promise)
-        this.#track(
-          answer.then(
-            (fields) => this.#answer(ref, fields),
-            (error) => this.#answerError(ref, error),
-          ),
-        )
+      if (answer instanceof Promise) this.#track(ref, answer)
       else this.#answer(ref, answer)
     } catch (error) {
       this.#answerError(ref, error)
@@ -328,18 +322,28 @@ export class Connection {
   }
 
   /** A client that does not wait for answers is read no faster than it is answered. */
-  #track(work: Promise<void>): void {
-    const settled = work.finally(() => {
-      this.#inFlight.delete(settled)
-      if (this.#isPaused && this.#inFlight.size < UNANSWERED_MAX / 2) {
-        this.#isPaused = false
-        this.#ws.resume()
-      }
-    })
-    this.#inFlight.add(settled)
+  #track(ref: number | undefined, answer: Promise<object | undefined>): void {
+    const answered: Promise<void> = answer.then(
+      (fields) => {
+        this.#answer(ref, fields)
+        this.#untrack(answered)
+      },
+      (error: unknown) => {
+        this.#answerError(ref, error)
+        this.#untrack(answered)
+      },
+    )
+    this.#inFlight.add(answered)
     if (!this.#isPaused && this.#inFlight.size >= UNANSWERED_MAX) {
       this.#isPaused = true
       this.#ws.pause()
     }
+  }
+
+  #untrack(answered: Promise<void>): void {
+    this.#inFlight.delete(answered)
+    if (!this.#isPaused || this.#inFlight.size >= UNANSWERED_MAX / 2) return
+    this.#isPaused = false
+    this.#ws.resume()
   }
 }

@@ -187,6 +187,8 @@ export class Streams<State, Command, Context, Event extends AnyEvent> {
   // --- the mailbox ---
 
   async #drain(id: string, mailbox: Mailbox<State, Command, Context>): Promise<void> {
+    // All that one read of a socket brings is in the mailbox before the first of it is decided.
+    await undefined
     while (mailbox.queue.length > 0) {
       const batch = mailbox.queue.splice(0, COMMANDS_PER_APPEND_MAX)
       try {
@@ -329,7 +331,10 @@ export class Streams<State, Command, Context, Event extends AnyEvent> {
       bytes += Buffer.byteLength(dataJson) + EVENT_OVERHEAD_BYTES
     }
     round.proposed.push(...proposed)
-    Object.assign(round, { state, revision, hash, bytes })
+    round.state = state
+    round.revision = revision
+    round.hash = hash
+    round.bytes = bytes
   }
 
   #commit(
