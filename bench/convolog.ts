@@ -1,10 +1,14 @@
 /** The real server on its core, with a data folder of its own. */
 import { createHmac } from 'node:crypto'
+import { readFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import { Program, cpuBetween, removeFolder, temporaryFolder } from './processes.js'
 
 const secret = 'a secret for the bench alone'
 const main = fileURLToPath(new URL('../src/main.js', import.meta.url))
+/** Node runs the server with the options that `npm start` gives it. */
+const manifest = JSON.parse(readFileSync('package.json', 'utf8')) as { scripts: { start: string } }
+const nodeOptions = manifest.scripts.start.split(' ').filter((part) => part.startsWith('--'))
 const settings = {
   APP_KEYS: 'bench:bench-secret-0123456789',
   JWT_SECRET: secret,
@@ -27,7 +31,7 @@ export class Convolog {
 
   static async start(): Promise<Convolog> {
     const dataDir = temporaryFolder()
-    const program = new Program([main, 'serve'], { ...settings, DATA_DIR: dataDir })
+    const program = new Program([...nodeOptions, main, 'serve'], { ...settings, DATA_DIR: dataDir })
     const [, url = ''] = await program.says(/listens on (http:\S+)/)
     return new Convolog(program, url, dataDir)
   }
@@ -88,7 +92,7 @@ export class Convolog {
   /** Stops the server and builds the read models anew from the log that it leaves. */
   async replay(): Promise<Replayed> {
     await this.program.stop()
-    const replay = new Program([main, 'replay'], { ...settings, DATA_DIR: this.#dataDir })
+    const replay = new Program([...nodeOptions, main, 'replay'], { ...settings, DATA_DIR: this.#dataDir })
     const [, first = ''] = await replay.says(/^(?:\d+ %, )?([\d,]+) events/)
     const before = replay.cpu()
     const [, last = '', eventsPerSecond = ''] = await replay.says(/^([\d,]+) events, ([\d,]+)\/s, done/)

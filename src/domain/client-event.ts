@@ -1,5 +1,5 @@
 /** A fact of a conversation as clients see it, in JSON: the same bytes in pushes, `events.get` and `GET …/events`. */
-import { type RecordedEvent } from './event-store.js'
+import { type RecordedEvent, actorJsonOf } from './event-store.js'
 import { type ConversationEvent, factOf } from './events.js'
 import { idOfStream } from './ids.js'
 
@@ -24,7 +24,7 @@ export function encodeEvent(event: RecordedEvent, head: number, isRecalled = fal
   const fact = factOf<ConversationEvent>(event)
   const { metadata } = fact
   const shown = isRecalled ? JSON.stringify({ ...fact.data, content: null }) : fact.dataJson
-  return `{"conversationId":"${idOfStream(event.stream)}","seq":${event.revision},"type":"${event.type}","at":"${isoOf(metadata.at)}","actor":${JSON.stringify(metadata.actor)},"data":${shown},"position":"${event.position}","head":${head}}`
+  return `{"conversationId":"${idOfStream(event.stream)}","seq":${event.revision},"type":"${event.type}","at":"${isoOf(metadata.at)}","actor":${actorJsonOf(metadata.actor)},"data":${shown},"position":"${event.position}","head":${head}}`
 }
 
 /** The message whose content this fact carries, or undefined. */

@@ -52,12 +52,15 @@ export interface OpenConversation {
   member: Member | null
 }
 
+/** As clients get it. */
 export interface SentMessage {
+  conversationId: string
   seq: number
   ordinal: number
   position: Position
   sentAt: string
-  duplicate: boolean
+  /** Only where it was sent before: this is the first result. */
+  duplicate?: true
 }
 
 export interface Written {
@@ -274,7 +277,7 @@ export class Conversations {
     requester: Requester,
   ): Promise<SentMessage> {
     const outcome = await this.#streams.execute(conversationId, command, requester)
-    if (outcome.kind === 'appended') return sentMessage(lastOf(outcome.events), false)
+    if (outcome.kind === 'appended') return sentMessage(conversationId, lastOf(outcome.events))
     if (outcome.kind === 'unchanged') throw new Refusal('internal', 'A send is never unchanged.')
     const first = await this.#readEvent(conversationId, outcome.seq)
     if (!first) throw unavailable('The first result can not be read now: send the same again.')
@@ -284,7 +287,7 @@ export class Conversations {
         `This clientMessageId was used for another message, seq ${first.revision}: take a new id for new content.`,
       )
     }
-    return sentMessage(first, true)
+    return { ...sentMessage(conversationId, first), duplicate: true }
   }
 
   /** Moves a member's read cursor. @throws {Refusal} invalid_request beyond the head */
@@ -331,9 +334,15 @@ export class Conversations {
     const userId = actor.userId ?? ''
     const blocked = this.#isBlocked(state, command, userId)
     const lookUp = this.#lookUp(conversationId, command, state, userId)
-    const context = { membersMax: this.#membersMax }
-    if (typeof blocked === 'boolean' && !(lookUp instanceof Promise)) return { ...context, blocked, ...lookUp }
-    return Promise.all([blocked, lookUp]).then(([isBlocked, found]) => ({ ...context, blocked: isBlocked, ...found }))
+    if (typeof blocked === 'boolean' && !(lookUp instanceof Promise)) return this.#contextOf(lookUp, blocked)
+    return Promise.all([blocked, lookUp]).then(([isBlocked, found]) => this.#contextOf(found, isBlocked))
+  }
+
+  /** Completes what was found, in place: nobody else has it. */
+  #contextOf(found: Found, blocked: boolean): ConversationContext {
+    found.blocked = blocked
+    found.membersMax = this.#membersMax
+    return found as ConversationContext
   }
 
   #isBlocked(state: ConversationState, command: ConversationCommand, userId: string): boolean | Promise<boolean> {
@@ -447,9 +456,9 @@ function lastOf(events: readonly RecordedEvent[]): RecordedEvent {
   return last
 }
 
-function sentMessage(event: RecordedEvent, duplicate: boolean): SentMessage {
+function sentMessage(conversationId: string, event: RecordedEvent): SentMessage {
   const { ordinal } = event.data as MessageSent
-  return { seq: event.revision, ordinal, position: event.position, sentAt: isoOf(event.metadata.at), duplicate }
+  return { conversationId, seq: event.revision, ordinal, position: event.position, sentAt: isoOf(event.metadata.at) }
 }
 
 function messageFactsOf(event: RecordedEvent | undefined): MessageFacts | undefined {

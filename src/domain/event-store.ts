@@ -4,7 +4,19 @@
  */
 
 /** Who did it: a user, an app, or an app for a user. */
-export type Actor = { userId: string; app?: string } | { userId?: never; app: string }
+export type Actor = { readonly userId: string; readonly app?: string } | { readonly userId?: never; readonly app: string }
+
+let lastActor: Actor | undefined
+let lastActorJson = ''
+
+/** As JSON text. An actor does many things in a row: the last text is kept. */
+export function actorJsonOf(actor: Actor): string {
+  if (actor !== lastActor) {
+    lastActor = actor
+    lastActorJson = JSON.stringify(actor)
+  }
+  return lastActorJson
+}
 
 export interface EventMetadata {
   actor: Actor
@@ -71,35 +83,27 @@ export class RecordedEvent {
   #data: unknown
   #metadata: EventMetadata | undefined
 
+  /** `decoded`: what is parsed already; `metadataJson` is then not looked at. */
   constructor(
-    stored: { id: string; type: string; stream: string; revision: number; position: Position; dataJson: string; metadataJson: string },
+    stored: { id: string; type: string; stream: string; revision: number; dataJson: string },
+    position: Position,
+    metadataJson: string,
     decoded?: { data: unknown; metadata: EventMetadata },
   ) {
     this.id = stored.id
     this.type = stored.type
     this.stream = stored.stream
     this.revision = stored.revision
-    this.position = stored.position
+    this.position = position
     this.dataJson = stored.dataJson
-    this.#metadataJson = stored.metadataJson
+    this.#metadataJson = metadataJson
     this.#data = decoded?.data
     this.#metadata = decoded?.metadata
   }
 
   /** A proposed event that was committed at `position`: nothing is encoded or parsed again. */
   static committed(event: ProposedEvent, position: Position): RecordedEvent {
-    return new RecordedEvent(
-      {
-        id: event.id,
-        type: event.type,
-        stream: event.stream,
-        revision: event.revision,
-        position,
-        dataJson: event.dataJson,
-        metadataJson: '',
-      },
-      { data: event.data, metadata: event.metadata },
-    )
+    return new RecordedEvent(event, position, '', event)
   }
 
   get data(): unknown {

@@ -1,5 +1,5 @@
 import { hash } from 'node:crypto'
-import type { Actor } from './event-store.js'
+import { type Actor, actorJsonOf } from './event-store.js'
 
 export interface HashedEvent {
   stream: string
@@ -18,6 +18,6 @@ export interface HashedEvent {
  */
 export function chainHash(previousHash: string, event: HashedEvent): string {
   // Stream names, ids and types need no escaping in JSON: they are made of safe characters.
-  const chained = `["${previousHash}","${event.stream}",${event.revision},"${event.id}","${event.type}",${event.dataJson},${JSON.stringify(event.actor)},${event.at}]`
+  const chained = `["${previousHash}","${event.stream}",${event.revision},"${event.id}","${event.type}",${event.dataJson},${actorJsonOf(event.actor)},${event.at}]`
   return hash('sha256', chained, 'base64url')
 }

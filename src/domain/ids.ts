@@ -17,8 +17,17 @@ export const CONVERSATION_PREFIX = 'conversation-'
 export const RECEIPTS_PREFIX = 'receipts-'
 export const USER_PREFIX = 'user-'
 
-/** The part after the prefix: a conversation's or a user's id. */
-export const idOfStream = (stream: string) => stream.slice(stream.indexOf('-') + 1)
+let lastStream = ''
+let lastId = ''
+
+/** The part after the prefix: a conversation's or a user's id. Events of a stream come together: the last id is kept. */
+export function idOfStream(stream: string): string {
+  if (stream !== lastStream) {
+    lastStream = stream
+    lastId = stream.slice(stream.indexOf('-') + 1)
+  }
+  return lastId
+}
 
 export const newGroupId = () => `g-${randomBytes(16).toString('base64url')}`
 

@@ -16,13 +16,16 @@ const HELD_BYTES_MAX = 512 * 1024
 const UNANSWERED_MAX = 256
 const DRAINED_BYTES = 256 * 1024
 
+/** The actor of a connection without hello. */
+export const nobody = { userId: '' }
+
 export type Handle = (connection: Connection, frame: ClientFrame) => Promise<object | undefined> | object | undefined
 
 /** A device's socket: reads frames in order, answers each once, and writes what it is handed, all of one loop turn at once. */
 export class Connection {
   readonly sessionId: string
-  /** Set by hello. */
-  userId = ''
+  /** Set by hello; one object for all that the device does. */
+  actor: { readonly userId: string } = nobody
   deviceId = ''
   /** Of its token (ms); null counts as before any revocation. */
   issuedAt: number | null = null
@@ -76,6 +79,11 @@ export class Connection {
     ws.on('close', () => this.#closed())
     // A close always follows an error; what went wrong on a client's line is no news.
     ws.on('error', () => {})
+  }
+
+  /** Empty before hello. */
+  get userId(): string {
+    return this.actor.userId
   }
 
   get isLive(): boolean {

@@ -83,7 +83,7 @@ export class Cursors {
   }
 
   async #append({ connection, conversationId, readSeq, deliveredSeq }: Moved): Promise<void> {
-    const requester = { actor: { userId: connection.userId }, correlationId: connection.sessionId }
+    const requester = { actor: connection.actor, correlationId: connection.sessionId }
     try {
       if (deliveredSeq !== undefined) await this.#conversations.markDelivered(conversationId, deliveredSeq, requester)
       if (readSeq !== undefined) await this.#conversations.markRead(conversationId, readSeq, requester)

@@ -11,7 +11,7 @@ import type { Logger } from '../domain/logger.js'
 import type { Users } from '../domain/users.js'
 import type { ReadModels } from '../projections/read-models.js'
 import { FRAME_BYTES_MAX, PAGE_DEFAULT } from '../schemas/common.js'
-import { Connection } from './connection.js'
+import { Connection, nobody } from './connection.js'
 import { Cursors } from './cursors.js'
 import type { Audience, LocalUser } from './audience.js'
 import { type ClientFrame, type ClientFrames, closeCodes, eventsFrame, headFrame, textFrame } from './frames.js'
@@ -268,7 +268,7 @@ export class Gateway {
     }
   }
 
-  async #send({ userId, sessionId }: Connection, frame: ClientFrames['message.send']): Promise<object> {
+  #send({ actor, sessionId }: Connection, frame: ClientFrames['message.send']): Promise<object> {
     const { conversationId, clientMessageId, content, replyToSeq, mentions } = frame
     const command = {
       type: 'SendMessage' as const,
@@ -277,34 +277,30 @@ export class Gateway {
       ...(replyToSeq === undefined ? {} : { replyToSeq }),
       ...(mentions === undefined ? {} : { mentions }),
     }
-    const { seq, ordinal, position, sentAt, duplicate } = await this.#options.conversations.send(conversationId, command, {
-      actor: { userId },
-      correlationId: `${sessionId}:${frame.ref}`,
-    })
-    return duplicate ? { conversationId, seq, ordinal, position, sentAt, duplicate } : { conversationId, seq, ordinal, position, sentAt }
+    return this.#options.conversations.send(conversationId, command, { actor, correlationId: `${sessionId}:${frame.ref}` })
   }
 
   async #change(
-    { userId, sessionId }: Connection,
+    { actor, sessionId }: Connection,
     conversationId: string,
     command: Parameters<Conversations['execute']>[1],
   ): Promise<object> {
     const { seq, position, unchanged } = await this.#options.conversations.execute(conversationId, command, {
-      actor: { userId },
+      actor,
       correlationId: sessionId,
     })
     return unchanged ? { seq, position, unchanged } : { seq, position }
   }
 
   async #read(connection: Connection, { ref, conversationId, seq }: ClientFrames['read']): Promise<object | undefined> {
-    const { userId, sessionId } = connection
+    const { actor, sessionId } = connection
     if (ref === undefined) {
       await this.#requireSeq(connection, conversationId, seq)
       this.#cursors.read(connection, conversationId, seq)
       return undefined
     }
     const { readSeq, position, unchanged, head } = await this.#options.conversations.markRead(conversationId, seq, {
-      actor: { userId },
+      actor,
       correlationId: sessionId,
     })
     return unchanged ? { readSeq, position, unchanged, seq: head } : { readSeq, position }
@@ -383,14 +379,14 @@ export class Gateway {
     if (await this.#options.authenticator.isRevoked(userId, deviceId, issuedAt)) return this.#refuseRevoked(connection, frame.ref)
     if (frame.deviceId !== undefined || identity.deviceId !== null) await this.#seeDevice(connection, userId, deviceId)
     const position = frame.position !== undefined && (await this.#resume.isKnown(frame.position)) ? frame.position : undefined
-    Object.assign(connection, { userId, deviceId, issuedAt })
+    Object.assign(connection, { actor: { userId }, deviceId, issuedAt })
     try {
       await this.#welcome(connection, frame, position)
     } catch (error) {
       // Nothing of it has happened: hello may be said again.
       this.hub.leave(connection)
       connection.turnAway()
-      connection.userId = ''
+      connection.actor = nobody
       throw error
     }
     if (connection.isOpen)

@@ -14,7 +14,7 @@ import { jsonFrame } from './frames.js'
 import { UnreadPushes } from './unread-pushes.js'
 
 /** Processed facts kept so that a user's rows from the tables can be brought up to the feed. */
-const RECENT_EVENTS_MAX = 20_000
+const RECENT_EVENTS_MAX = 8_192
 const LOAD_ATTEMPTS_MAX = 5
 
 export interface HubOptions {
@@ -273,7 +273,8 @@ export class Hub {
 
   #remember(events: readonly RecordedEvent[]): void {
     for (const event of events) this.#recent.push(event)
-    if (this.#recent.length < RECENT_EVENTS_MAX * 2) return
+    // Forgotten some at a time, so that most of what comes is garbage before the collector has moved it to where the old things are.
+    if (this.#recent.length < RECENT_EVENTS_MAX * 1.25) return
     const dropped = this.#recent.length - RECENT_EVENTS_MAX
     this.#recentSince = this.#recent[dropped - 1]?.position ?? this.#recentSince
     this.#recent = this.#recent.slice(dropped)

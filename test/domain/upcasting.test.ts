@@ -9,15 +9,8 @@ const upcasters: Upcasters = {
 
 function recorded(type: string, schemaVersion: number, data: object): RecordedEvent {
   const metadata = { actor: { userId: 'anna' }, at: 1, correlationId: 'r', causationId: null, schemaVersion, hash: 'h' }
-  return new RecordedEvent({
-    id: 'i',
-    type,
-    stream: 'conversation-c',
-    revision: 3,
-    position: '7',
-    dataJson: JSON.stringify(data),
-    metadataJson: JSON.stringify(metadata),
-  })
+  const stored = { id: 'i', type, stream: 'conversation-c', revision: 3, dataJson: JSON.stringify(data) }
+  return new RecordedEvent(stored, '7', JSON.stringify(metadata))
 }
 
 describe('an event of', () => {

@@ -180,8 +180,8 @@ const positionOf = (place: number): Position => String(place).padStart(16, '0')
 
 const forReader = (event: RecordedEvent) => fromDisk(event, JSON.stringify(event.metadata))
 
-function fromDisk({ id, type, stream, revision, position, dataJson }: RecordedEvent, metadataJson: string): RecordedEvent {
-  return new RecordedEvent({ id, type, stream, revision, position, dataJson, metadataJson })
+function fromDisk(event: RecordedEvent, metadataJson: string): RecordedEvent {
+  return new RecordedEvent(event, event.position, metadataJson)
 }
 
 function requireSense({ stream, expectedRevision, events }: Append): void {

@@ -51,8 +51,8 @@ export function messageRoutes(app: Api, parts: RouteParts): void {
     async (request, reply) => {
       const { requester } = actingUser(request)
       const { conversationId } = request.params
-      const { duplicate, ...sent } = await conversations.send(conversationId, { ...request.body, type: 'SendMessage' }, requester)
-      return duplicate ? reply.code(200).send({ conversationId, ...sent, duplicate }) : reply.code(201).send({ conversationId, ...sent })
+      const sent = await conversations.send(conversationId, { ...request.body, type: 'SendMessage' }, requester)
+      return reply.code(sent.duplicate ? 200 : 201).send(sent)
     },
   )
 

@@ -296,6 +296,8 @@ export class Streams<State, Command, Context, Event extends AnyEvent> {
       } catch (error) {
         // Told only when the round is settled: after a conflict it is decided again, and perhaps otherwise.
         round.answers.push({ item, refusal: this.#refusalOfDecision(error, stream) })
+        // A command's events are taken over all together or, where one of them can't be folded, not at all.
+        round.proposed.length = first
       }
     }
     return round
@@ -308,15 +310,13 @@ export class Streams<State, Command, Context, Event extends AnyEvent> {
     { actor, correlationId }: Requester,
     at: number,
   ): void {
-    // A command's events are taken over all together or, where one of them can't be folded, not at all.
-    const proposed: ProposedEvent[] = []
     let { state, revision, hash, bytes } = round
+    let causationId: string | null = null
     for (const { type, data } of events) {
       const id = randomUUID()
       revision += 1
       const dataJson = JSON.stringify(data)
       hash = chainHash(hash, { stream, revision, id, type, dataJson, actor, at })
-      const causationId = proposed[0]?.id ?? null
       const event = new ProposedEvent({
         id,
         type,
@@ -326,11 +326,11 @@ export class Streams<State, Command, Context, Event extends AnyEvent> {
         dataJson,
         metadata: { actor, at, correlationId, causationId, schemaVersion: schemaVersions[type], hash },
       })
-      proposed.push(event)
+      causationId ??= id
+      round.proposed.push(event)
       state = this.#decider.evolve(state, event as unknown as Fact<Event>)
       bytes += Buffer.byteLength(dataJson) + EVENT_OVERHEAD_BYTES
     }
-    round.proposed.push(...proposed)
     round.state = state
     round.revision = revision
     round.hash = hash

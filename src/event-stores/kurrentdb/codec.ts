@@ -55,10 +55,10 @@ export function decodeEvent(event: StoredEvent | AllStreamRecordedEvent, streamP
       type: event.type,
       stream: event.streamId.slice(streamPrefix.length),
       revision: Number(event.revision),
-      position: toPosition(position.commit, position.prepare),
       dataJson: textOf(event.data),
-      metadataJson: '',
     },
+    toPosition(position.commit, position.prepare),
+    '',
     // The client has parsed the metadata already.
     { data: undefined, metadata: event.metadata as unknown as EventMetadata },
   )

@@ -34,7 +34,7 @@ export interface PostgresEventStoreOptions {
   settleMs?: number
   /** Appends that wait, at most; more are refused. Default 64 MiB. */
   queuedBytesMax?: number
-  /** The most recent events kept in memory for live readers. Default 32,768 events, 64 MiB. */
+  /** The most recent events kept in memory for live readers. Default 8,192 events, 64 MiB. */
   recentEventsMax?: number
   recentBytesMax?: number
 }
@@ -84,7 +84,7 @@ export class PostgresEventStore implements EventStore {
     const tail = new LogTail({
       start: await reads.head(),
       read: async (after) => (await reads.page(after, [], pageEventsMax)).events,
-      eventsMax: options.recentEventsMax ?? 32_768,
+      eventsMax: options.recentEventsMax ?? 8_192,
       bytesMax: options.recentBytesMax ?? 64 << 20,
       signal: closing.signal,
     })

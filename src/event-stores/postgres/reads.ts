@@ -73,5 +73,5 @@ export class Reads {
 }
 
 function toEvent([position, stream, revision, id, type, dataJson, metadataJson]: EventRow): RecordedEvent {
-  return new RecordedEvent({ id, type, stream, revision, position: toPosition(position), dataJson, metadataJson })
+  return new RecordedEvent({ id, type, stream, revision, dataJson }, toPosition(position), metadataJson)
 }
