@@ -1,7 +1,7 @@
 /** The shapes that REST and WebSocket share: bounds of the contract, in one place. */
 import { Type } from 'typebox'
 import type { JsonObject } from '../domain/events.js'
-import { CONVERSATION_ID_MAX, USER_ID_PATTERN } from '../domain/ids.js'
+import { CONVERSATION_ID_MAX, CONVERSATION_ID_PATTERN, USER_ID_PATTERN } from '../domain/ids.js'
 
 export const CONTENT_BYTES_MAX = 32 * 1024
 export const CUSTOM_BYTES_MAX = 4 * 1024
@@ -35,6 +35,7 @@ export const DeviceId = Type.String({
   examples: ['phone'],
 })
 export const ConversationId = Type.String({
+  pattern: CONVERSATION_ID_PATTERN,
   minLength: 1,
   maxLength: CONVERSATION_ID_MAX,
   description: "The server's id of a conversation, opaque",
@@ -53,7 +54,12 @@ export const Seq = Type.Integer({
   description: "Revision of the conversation's stream, dense from 0",
   examples: [17],
 })
-export const Emoji = Type.String({ minLength: 1, format: 'utf8_32', description: 'At most 32 bytes of UTF-8', examples: ['👍'] })
+export const Emoji = Type.String({
+  minLength: 1,
+  format: 'utf8_32',
+  description: 'At most 32 bytes of UTF-8, without NUL',
+  examples: ['👍'],
+})
 export const Name = Type.String({ maxLength: NAME_CHARACTERS_MAX, examples: ['Crew'] })
 export const HttpUrl = Type.String({
   format: 'http-url',

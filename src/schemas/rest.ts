@@ -37,17 +37,10 @@ const Text = (description: string, example: string) => Type.String({ description
 
 // --- parameters ---
 
-/** The ids that the server makes are of these characters. */
-export const ConversationParam = Type.String({
-  pattern: '^[A-Za-z0-9_-]{1,80}$',
-  maxLength: 80,
-  description: "The server's id of a conversation, opaque",
-  examples: ['g-Zm9vYmFyYmF6cXV4MTIzNA'],
-})
-export const InConversation = closedObject({ conversationId: ConversationParam })
-export const OfMember = closedObject({ conversationId: ConversationParam, userId: UserId })
-export const OfMessage = closedObject({ conversationId: ConversationParam, seq: Seq })
-export const OfReaction = closedObject({ conversationId: ConversationParam, seq: Seq, emoji: Emoji })
+export const InConversation = closedObject({ conversationId: ConversationId })
+export const OfMember = closedObject({ conversationId: ConversationId, userId: UserId })
+export const OfMessage = closedObject({ conversationId: ConversationId, seq: Seq })
+export const OfReaction = closedObject({ conversationId: ConversationId, seq: Seq, emoji: Emoji })
 export const OfUser = closedObject({ userId: UserId })
 export const OfDevice = closedObject({ deviceId: DeviceId })
 

@@ -8,7 +8,7 @@ const options: Options = {
   strictRequired: false,
   discriminator: true,
   allErrors: false,
-  formats: { 'http-url': isHttpUrl, utf8_32: isAtMost32Bytes },
+  formats: { 'http-url': isHttpUrl, utf8_32: isTextOfAtMost32Bytes },
 }
 
 const bodies = new Ajv(options)
@@ -19,8 +19,8 @@ function isHttpUrl(text: string): boolean {
   return /^https?:\/\/[^\s]+$/i.test(text) && URL.canParse(text)
 }
 
-function isAtMost32Bytes(text: string): boolean {
-  return Buffer.byteLength(text) <= 32
+function isTextOfAtMost32Bytes(text: string): boolean {
+  return Buffer.byteLength(text) <= 32 && !text.includes('\0') && text.isWellFormed()
 }
 
 /** Compiles a schema for JSON values. */
@@ -55,7 +55,7 @@ function messageOf(error: ErrorObject): string {
     case 'discriminator':
       return 'is not one of the allowed values'
     case 'format':
-      return error.params['format'] === 'http-url' ? 'must be an http or https URL' : 'is at most 32 bytes of UTF-8'
+      return error.params['format'] === 'http-url' ? 'must be an http or https URL' : 'is at most 32 bytes of UTF-8, without NUL'
     default:
       return error.message ?? 'is not valid'
   }
@@ -81,7 +81,7 @@ export function requireCleanJson(value: unknown, field: string, depth = 0): void
   }
 }
 
-export function requireCleanText(text: string, field: string): void {
+function requireCleanText(text: string, field: string): void {
   if (text.includes('\0')) throw invalidField(field, 'has a NUL character')
   if (!text.isWellFormed()) throw invalidField(field, 'has a lone surrogate')
 }

@@ -37,7 +37,7 @@ export function wrongValues(schema: Schema): [why: string, value: unknown][] {
   const wrong: [string, unknown][] = kinds.filter(([type]) => !types.includes(type)).map(([, name, value]) => [name, value])
   if (schema.enum ?? schema.const) wrong.push(['no allowed value', 'nonsense'])
   if (schema.maxLength !== undefined) wrong.push(['too long', 'x'.repeat(schema.maxLength + 1)])
-  if (schema.format === 'utf8_32') wrong.push(['of too many bytes', '👍'.repeat(9)])
+  if (schema.format === 'utf8_32') wrong.push(['of too many bytes', '👍'.repeat(9)], ['with NUL', '\0'], ['half of a pair', '\ud83d'])
   if (schema.format === 'http-url') wrong.push(['no URL', 'javascript:alert(1)'])
   if ((schema.minLength ?? 0) > 0) wrong.push(['empty', ''])
   if (schema.pattern !== undefined) wrong.push(['of odd characters', 'ä b'], ['with NUL', 'a\0b'])

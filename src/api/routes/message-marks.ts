@@ -1,5 +1,4 @@
 /** Reactions and pins: what others put on a message. */
-import { requireCleanText } from '../../schemas/validator.js'
 import { NoQuery, OfMessage, OfReaction, Written } from '../../schemas/rest.js'
 import { actingUser } from '../callers.js'
 import { type Api, type RouteParts, written } from '../route-parts.js'
@@ -30,7 +29,6 @@ export function messageMarkRoutes(app: Api, { conversations }: RouteParts): void
       handler: async (request) => {
         const { requester } = actingUser(request)
         const { conversationId, seq, emoji } = request.params
-        requireCleanText(emoji, 'emoji')
         return written(await conversations.execute(conversationId, { type: reaction, seq, emoji }, requester))
       },
     })
