@@ -126,7 +126,7 @@ async function serve(
     () => api.close(),
     () => live.stop(),
   )
-  if (live.gateway) api.server.on('upgrade', (request, socket, head) => live.gateway?.upgrade(request, socket, head))
+  live.gateway?.listen(api.server)
   return api.listen({ host: config.host, port: config.port })
 }
 

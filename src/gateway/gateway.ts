@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto'
-import type { IncomingMessage } from 'node:http'
+import type { IncomingMessage, Server } from 'node:http'
 import { setTimeout as delay } from 'node:timers/promises'
 import type { Duplex } from 'node:stream'
 import { type WebSocket, WebSocketServer } from 'ws'
@@ -26,6 +26,7 @@ import { TIMES, type Times } from './times.js'
 import { Turnstile } from './turnstile.js'
 import { Typing } from './typing.js'
 import { UnackedEvents } from './unacked-events.js'
+import { refusalOfUpgrade, refuseUpgrade, serveWithoutUpgrade, wantsWebSocket } from './upgrade.js'
 
 export const CONNECTIONS_PER_USER_MAX = 20
 /** Answered beside each other; the next ones wait. */
@@ -76,7 +77,7 @@ export class Gateway {
   readonly #cursors: Cursors
   readonly #resume: Resume
   readonly #typing: Typing
-  readonly #expiries = new Map<Connection, NodeJS.Timeout>()
+  readonly #expiries = new Map<Connection, { timer: NodeJS.Timeout; at: number }>()
   readonly #hellos = new Turnstile(HELLOS_AT_ONCE_MAX)
   readonly #timers: NodeJS.Timeout[] = []
   #isDraining = false
@@ -94,6 +95,9 @@ export class Gateway {
       onError: (err) => logger.warn({ err }, 'a change of presence was not told'),
     })
     online.onReplaced = (session) => this.#makeWay(session)
+    this.#server.on('wsClientError', (error, socket) =>
+      refuseUpgrade(socket, { code: 'invalid_request', detail: `${error.message}.`, headers: { 'Sec-WebSocket-Version': '13' } }),
+    )
     this.#cursors = new Cursors(conversations, logger)
     this.#resume = new Resume({ store, conversations, readModels, hub: this.hub, fanoutOnWriteMembersMax })
     this.#typing = new Typing({ hub: this.hub, users, conversations, signals })
@@ -116,14 +120,19 @@ export class Gateway {
     )
   }
 
-  /** Takes over an HTTP connection that wants to become a WebSocket. */
-  upgrade(request: IncomingMessage, socket: Duplex, head: Buffer): void {
+  /** Takes over the HTTP connections of a server that want to become WebSockets. */
+  listen(server: Server): void {
+    server.on('upgrade', (request, socket, head) => {
+      if (wantsWebSocket(request)) this.#upgrade(request, socket, head)
+      else serveWithoutUpgrade(server, request, socket, head)
+    })
+  }
+
+  #upgrade(request: IncomingMessage, socket: Duplex, head: Buffer): void {
     socket.on('error', () => socket.destroy())
-    const path = (request.url ?? '').split('?', 1)[0]
-    if (path !== '/v1/ws') return refuseUpgrade(socket, 404, 'Not Found', 'not_found', 'WebSockets are at /v1/ws.')
-    if (this.#isDraining) return refuseUpgrade(socket, 503, 'Service Unavailable', 'unavailable', 'This node is leaving: connect again.')
-    if (!isOriginAllowed(request, this.#options.allowedOrigins))
-      return refuseUpgrade(socket, 403, 'Forbidden', 'forbidden', 'This origin is not in ALLOWED_ORIGINS.')
+    const refusal = refusalOfUpgrade(request, this.#options.allowedOrigins)
+    if (refusal) return refuseUpgrade(socket, refusal)
+    if (this.#isDraining) return refuseUpgrade(socket, { code: 'unavailable', detail: 'This node is leaving: connect again.' })
     this.#server.handleUpgrade(request, socket, head, (ws) => this.#open(ws, socket))
   }
 
@@ -160,28 +169,27 @@ export class Gateway {
       handle: (from, frame) => this.#handle(from, frame),
     })
     this.#connections.add(connection)
-    this.#expectHello(connection)
+    this.#expectHello(connection, this.#times.helloWithinMs)
     connection.onClose = () => this.#left(connection)
     ws.once('close', () => this.#connections.delete(connection))
   }
 
-  #expectHello(connection: Connection): void {
-    if (connection.isOpen)
-      this.#expireAt(connection, Date.now() + this.#times.helloWithinMs, closeCodes.noHello, 'hello must come within 10 s.')
+  #expectHello(connection: Connection, withinMs: number): void {
+    if (connection.isOpen) this.#expireAt(connection, Date.now() + withinMs, closeCodes.noHello, 'hello must come within 10 s.')
   }
 
   /** One timer a connection: first for `hello`, then for its token. */
   #expireAt(connection: Connection, at: number, closeCode: number, message: string): void {
-    clearTimeout(this.#expiries.get(connection))
+    clearTimeout(this.#expiries.get(connection)?.timer)
     const timer = setTimeout(
       () => connection.refuse(closeCode, { code: 'unauthenticated', message }),
       Math.min(Math.max(0, at - Date.now()), TIMER_MS_MAX),
     )
-    this.#expiries.set(connection, timer)
+    this.#expiries.set(connection, { timer, at })
   }
 
   #left(connection: Connection): void {
-    clearTimeout(this.#expiries.get(connection))
+    clearTimeout(this.#expiries.get(connection)?.timer)
     this.#expiries.delete(connection)
     if (connection.userId === '') return
     this.#cursors.flushOf(connection)
@@ -398,14 +406,16 @@ export class Gateway {
    * all late, and who has given up meanwhile is not worked for.
    */
   async #admit(connection: Connection, frame: ClientFrames['hello']): Promise<void> {
-    // It has come in time; how long the answer takes is not the client's doing.
-    clearTimeout(this.#expiries.get(connection))
+    // It has come in time; how long the answer takes is not the client's doing, but one that is refused wins no time.
+    const expiry = this.#expiries.get(connection)
+    const leftMs = (expiry?.at ?? 0) - Date.now()
+    clearTimeout(expiry?.timer)
     try {
       await this.#hellos.pass(async () => {
         if (connection.isOpen) await this.#greet(connection, frame)
       })
     } catch (error) {
-      this.#expectHello(connection)
+      this.#expectHello(connection, leftMs)
       throw error
     }
   }
@@ -513,21 +523,4 @@ function deviceOf(identity: Extract<Identity, { kind: 'user' }>, asked: string |
 function isDepartureOf(event: string, userId: string): boolean {
   const { type, data } = JSON.parse(event) as { type: string; data: { userId?: string } }
   return (type === 'MemberLeft' || type === 'MemberRemoved') && data.userId === userId
-}
-
-function isOriginAllowed(request: IncomingMessage, allowed: readonly string[]): boolean {
-  const { origin } = request.headers
-  return origin === undefined || allowed.includes('*') || allowed.includes(origin) || isSameHost(origin, request.headers.host)
-}
-
-function isSameHost(origin: string, host: string | undefined): boolean {
-  return URL.canParse(origin) && new URL(origin).host === host
-}
-
-function refuseUpgrade(socket: Duplex, status: number, reason: string, code: string, detail: string): void {
-  const body = JSON.stringify({ type: `/docs/errors#${code}`, title: reason, status, code, detail, temporary: status === 503 })
-  const retry = status === 503 ? 'Retry-After: 1\r\n' : ''
-  socket.end(
-    `HTTP/1.1 ${status} ${reason}\r\nConnection: close\r\n${retry}Content-Type: application/problem+json\r\nContent-Length: ${Buffer.byteLength(body)}\r\n\r\n${body}`,
-  )
 }

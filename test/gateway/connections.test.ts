@@ -1,10 +1,8 @@
-import { once } from 'node:events'
-import { connect } from 'node:net'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { startAppServer, useServer } from '../support/app-server.js'
 import type { Device } from '../support/device.js'
 import { type TestPostgres, startTestPostgres } from '../support/postgres.js'
-import { User, World, eventually, text } from '../support/world.js'
+import { User, World, eventually, sign, text } from '../support/world.js'
 
 const range = (from: number, to: number) => Array.from({ length: to - from + 1 }, (_, n) => from + n)
 
@@ -65,22 +63,6 @@ describe('connections', () => {
     expect(resumed.seqs(conversationId)[0]).toBeLessThanOrEqual(arrived + 1)
     expect(resumed.seqs(conversationId).at(-1)).toBe(sent)
   })
-
-  test('what is no WebSocket is refused as HTTP, and what breaks off harms nobody', async () => {
-    expect((await world().call('/v1/ws')).status).toBeGreaterThanOrEqual(400)
-    const { port } = new URL(world().url)
-    for (const bytes of [
-      'GET /v1/ws HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n',
-      'GET /v1/ws HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: nonsense\r\nSec-WebSocket-Key: x\r\n\r\n',
-    ]) {
-      const socket = connect(Number(port), '127.0.0.1')
-      socket.write(bytes)
-      const [answer] = (await once(socket, 'data')) as [Buffer]
-      expect(answer.toString()).toMatch(/^HTTP\/1\.1 4\d\d /)
-      socket.destroy()
-    }
-    await world().user().connect()
-  })
 })
 
 describe('time', () => {
@@ -93,6 +75,16 @@ describe('time', () => {
       expect(await device.waitForClose()).toBe(4008)
       expect(device.frames.at(-1)).toMatchObject({ type: 'error', code: 'unauthenticated' })
     }
+  })
+
+  test('a hello that is refused wins no time', async () => {
+    const user = world().user()
+    const token = sign({ sub: user.id, deviceId: 'tablet' })
+    const device = await user.open()
+    const insist = async () => {
+      for (;;) await device.sayHello({ token, deviceId: 'phone' })
+    }
+    await expect(insist()).rejects.toThrow('the socket is closed (4008)')
   })
 
   test('a ping comes every heartbeatMs; who answers stays, who is silent for twice that is closed', async () => {

@@ -1,0 +1,61 @@
+import { type IncomingMessage, STATUS_CODES, type Server } from 'node:http'
+import type { Duplex } from 'node:stream'
+import { type RefusalCode, refusals } from '../domain/errors.js'
+
+const WEBSOCKET_PATH = '/v1/ws'
+const notPassedOn = new Set(['connection', 'upgrade', 'http2-settings'])
+
+/** Why a connection does not become a WebSocket. */
+export interface UpgradeRefusal {
+  code: RefusalCode
+  detail: string
+  headers?: Record<string, string>
+}
+
+/** What is wrong with a request to become a WebSocket, but for its handshake. */
+export function refusalOfUpgrade(request: IncomingMessage, allowedOrigins: readonly string[]): UpgradeRefusal | undefined {
+  const path = (request.url ?? '').split('?', 1)[0]
+  if (path !== WEBSOCKET_PATH) return { code: 'not_found', detail: `WebSockets are at ${WEBSOCKET_PATH}.` }
+  if (request.method !== 'GET') return { code: 'method_not_allowed', detail: 'A WebSocket begins with GET.', headers: { Allow: 'GET' } }
+  if (!isOriginAllowed(request, allowedOrigins)) return { code: 'forbidden', detail: 'This origin is not in ALLOWED_ORIGINS.' }
+  return undefined
+}
+
+/** Answers as over HTTP, and closes. */
+export function refuseUpgrade(socket: Duplex, { code, detail, headers = {} }: UpgradeRefusal): void {
+  const { status, title, temporary } = refusals[code]
+  const body = JSON.stringify({ type: `/docs/errors#${code}`, title, status, code, detail, temporary })
+  const fields = {
+    Connection: 'close',
+    ...(temporary ? { 'Retry-After': '1' } : {}),
+    ...headers,
+    'Content-Type': 'application/problem+json',
+    'Content-Length': `${Buffer.byteLength(body)}`,
+  }
+  const lines = Object.entries(fields).map(([name, value]) => `${name}: ${value}\r\n`)
+  socket.end(`HTTP/1.1 ${status} ${STATUS_CODES[status]}\r\n${lines.join('')}\r\n${body}`)
+}
+
+export const wantsWebSocket = ({ headers }: IncomingMessage): boolean => headers.upgrade?.toLowerCase() === 'websocket'
+
+/**
+ * Serves a request as if it had not offered another protocol, as HTTP allows: Java's HttpClient and `curl --http2` offer h2c
+ * with whatever they ask. Node.js has left the connection by now, so it is handed back with the request written anew.
+ */
+export function serveWithoutUpgrade(server: Server, request: IncomingMessage, socket: Duplex, head: Buffer): void {
+  const { method, url, httpVersion, rawHeaders } = request
+  const lines = [`${method} ${url} HTTP/${httpVersion}`]
+  for (let at = 0; at < rawHeaders.length; at += 2)
+    if (!notPassedOn.has(rawHeaders[at]!.toLowerCase())) lines.push(`${rawHeaders[at]}: ${rawHeaders[at + 1]}`)
+  socket.unshift(Buffer.concat([Buffer.from(`${lines.join('\r\n')}\r\n\r\n`, 'latin1'), head]))
+  server.emit('connection', socket)
+}
+
+function isOriginAllowed(request: IncomingMessage, allowed: readonly string[]): boolean {
+  const { origin } = request.headers
+  return origin === undefined || allowed.includes('*') || allowed.includes(origin) || isSameHost(origin, request.headers.host)
+}
+
+function isSameHost(origin: string, host: string | undefined): boolean {
+  return URL.canParse(origin) && new URL(origin).host === host
+}
