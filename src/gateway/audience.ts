@@ -2,13 +2,23 @@ import type { Position } from '../domain/event-store.js'
 import type { ConversationType } from '../domain/events.js'
 import type { Connection } from './connection.js'
 
+/** Beyond that a device that comes back sees by the seq alone that something is missing. */
+const LEFT_MAX = 1_000
+
 /** A user with at least one connection here. */
 export interface LocalUser {
   readonly userId: string
   readonly connections: Set<Connection>
   readonly conversations: Map<string, LocalMember>
+  /** Conversations that its devices saw it leave, and the seq of that. */
+  readonly left: Map<string, number>
   /** Unread over all conversations that are not muted, as pushed last. */
   totalUnread: number
+}
+
+export function rememberLeft({ left }: LocalUser, conversationId: string, seq: number): void {
+  left.set(conversationId, seq)
+  if (left.size > LEFT_MAX) left.delete(left.keys().next().value!)
 }
 
 /** A local user's membership of one conversation, with what its unread count needs. */

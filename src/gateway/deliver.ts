@@ -103,7 +103,12 @@ export class Delivering {
   /** `head` at once for a device that has become active. */
   announceHead(connection: Connection, audience: Audience, position: Position): void {
     const seq = audience.merge ? audience.merge.firstSeq - 1 : audience.head
-    connection.deliver(headDelivery(audience.conversationId, seq, this.#resumeOf(position)))
+    this.announce(connection, audience.conversationId, seq, position)
+  }
+
+  /** `head` for what a device is not given. */
+  announce(connection: Connection, conversationId: string, seq: number, position: Position): void {
+    connection.deliver(headDelivery(conversationId, seq, this.#resumeOf(position)))
   }
 
   /** Never beyond what waits somewhere. */

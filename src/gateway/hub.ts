@@ -7,7 +7,7 @@ import { type ConversationEvent, type ReceiptEvent, type UserEvent, factOf } fro
 import { CONVERSATION_PREFIX, RECEIPTS_PREFIX, USER_PREFIX, idOfStream } from '../domain/ids.js'
 import type { Logger } from '../domain/logger.js'
 import type { MembershipOfUser, ReadModels } from '../projections/read-models.js'
-import { Audience, type LocalMember, type LocalUser, type Subjects } from './audience.js'
+import { Audience, type LocalMember, type LocalUser, type Subjects, rememberLeft } from './audience.js'
 import type { Connection } from './connection.js'
 import { Delivering } from './deliver.js'
 import { jsonFrame } from './frames.js'
@@ -165,7 +165,7 @@ export class Hub {
   }
 
   #userOf(userId: string, rows: MembershipOfUser): LocalUser {
-    const user: LocalUser = { userId, connections: new Set(), conversations: new Map(), totalUnread: 0 }
+    const user: LocalUser = { userId, connections: new Set(), conversations: new Map(), left: new Map(), totalUnread: 0 }
     for (const row of rows.conversations) {
       const audience = this.#audienceFrom(row)
       const member: LocalMember = {
@@ -299,7 +299,10 @@ export class Hub {
       if (joins.length > 0) {
         // Those who were here before get what came before; the new ones begin with this fact.
         this.#endRun(runs, conversationId)
-        for (const user of joins) this.#addMember(user, event, conversationId)
+        for (const user of joins) {
+          this.#addMember(user, event, conversationId)
+          this.#announceMissed(user, conversationId, event.revision - 1)
+        }
         runs.set(conversationId, [event])
       } else if (run) run.push(event)
       else runs.set(conversationId, [event])
@@ -411,7 +414,17 @@ export class Hub {
 
   #removeLeaver(event: RecordedEvent, conversationId: string): void {
     const user = this.users.get((event.data as { userId: string }).userId)
-    if (user) this.#removeMember(user, conversationId)
+    if (!user) return
+    this.#removeMember(user, conversationId)
+    rememberLeft(user, conversationId, event.revision)
+  }
+
+  /** Who comes back is told how far it went meanwhile, so that its devices see no hole in what they hold. */
+  #announceMissed(user: LocalUser, conversationId: string, seq: number): void {
+    const leftSeq = user.left.get(conversationId)
+    user.left.delete(conversationId)
+    if (leftSeq === undefined || leftSeq === seq) return
+    for (const connection of user.connections) this.#delivering.announce(connection, conversationId, seq, this.#position)
   }
 
   #removeMember(user: LocalUser, conversationId: string): void {

@@ -2,7 +2,7 @@ import type { Conversations } from '../domain/conversations.js'
 import type { EventStore, Position, RecordedEvent } from '../domain/event-store.js'
 import { conversationStream } from '../domain/ids.js'
 import type { ReadModels } from '../projections/read-models.js'
-import type { LocalMember, LocalUser } from './audience.js'
+import { type LocalMember, type LocalUser, rememberLeft } from './audience.js'
 import type { Connection } from './connection.js'
 import type { Attached } from './delivery.js'
 import { cuts } from './deliver.js'
@@ -65,6 +65,7 @@ export class Resume {
     const departures = (await readModels.memberships.departuresAfter(user.userId, position)).filter(
       (departure) => departure.position <= attached.position && !user.conversations.has(departure.conversationId),
     )
+    for (const { conversationId, seq } of departures) rememberLeft(user, conversationId, seq)
     const moved = [...user.conversations.values()].filter(({ audience }) => audience.lastPosition > position)
     const tails: Tail[] = departures.map(({ conversationId, seq }) => ({ conversationId, from: seq, count: 1, events: undefined }))
     let count = tails.length

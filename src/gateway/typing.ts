@@ -1,4 +1,5 @@
 import type { Conversations } from '../domain/conversations.js'
+import { Refusal } from '../domain/errors.js'
 import type { Users } from '../domain/users.js'
 import type { Audience } from './audience.js'
 import type { Connection } from './connection.js'
@@ -25,15 +26,14 @@ export class Typing {
     signals.onSignal = ({ conversationId, userId, on }) => this.#relayHere(conversationId, userId, on)
   }
 
-  /** @throws {Refusal} not_found to who is no member */
+  /** @throws {Refusal} not_found to who is no member, blocked across a block */
   async relay(connection: Connection, conversationId: string, on: boolean): Promise<void> {
-    const { state } = await this.#conversations.open(conversationId, { userId: connection.userId })
     const { userId } = connection
+    const { state } = await this.#conversations.open(conversationId, { userId })
+    const other = state.type === 'direct' ? state.members.findKey((_, memberId) => memberId !== userId) : undefined
+    if (other !== undefined && (await this.#users.isBlockBetween(userId, other)))
+      throw new Refusal('blocked', 'One of the two has blocked the other: nobody is told of typing here.')
     if (on && !this.#isDue(`${userId} ${conversationId}`)) return
-    if (state.type === 'direct') {
-      const other = state.members.findKey((_, memberId) => memberId !== userId)
-      if (other !== undefined && (await this.#users.isBlockBetween(userId, other))) return
-    }
     const audience = this.#hub.audienceOf(conversationId)
     if (audience) this.#send(audience, userId, on)
     this.#signals.send({ type: 'typing', conversationId, userId, on })

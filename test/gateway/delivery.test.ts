@@ -109,6 +109,30 @@ describe('a member', () => {
     ).toMatchObject({ type: 'error', code: 'not_found' })
   })
 
+  test('who comes back is told by head how far it went without it, on the devices that saw it go', async () => {
+    const [owner, guest] = world().users('o', 'g')
+    const conversation = await owner.group([guest])
+    const { conversationId } = conversation
+    const before = await guest.connect({ deviceId: 'before' })
+    const { position } = before
+    const left = await owner.remove(conversation, guest)
+    await before.waitForSeq(conversationId, left.seq)
+    // Alone here, and told of its leaving by the resume.
+    before.close()
+    await before.closed
+    const device = await guest.connect({ deviceId: 'after', position })
+    await device.waitForSeq(conversationId, left.seq)
+    const missed = await owner.sendMany(conversation, 2)
+    await owner.add(conversation, guest)
+    const again = await owner.remove(conversation, guest)
+    const back = await owner.add(conversation, guest)
+    await device.waitForSeq(conversationId, back.seq)
+    const told = device.frames.flatMap(({ type, seq, events = [] }) =>
+      type === 'head' ? [`head ${seq}`] : events.map((event) => `${event.seq}`),
+    )
+    expect(told).toEqual([`${left.seq}`, `head ${missed.seq}`, `${missed.seq + 1}`, `${again.seq}`, `${back.seq}`])
+  })
+
   test('who comes and goes in the middle of traffic gets just what lies between', async () => {
     const [owner, guest] = world().users('o', 'g')
     const conversation = await owner.group()
@@ -338,7 +362,7 @@ describe('typing', () => {
     expect(watching.ofType('typing').map(({ userId }) => userId)).toEqual(expect.arrayContaining([a.id, b.id]))
   })
 
-  test('is not told across a block', async () => {
+  test('is refused across a block', async () => {
     const [a, b] = world().users('a', 'b')
     const direct = await a.direct(b)
     const group = await a.group([b])
@@ -349,6 +373,7 @@ describe('typing', () => {
     await mine.settled()
     await theirs.settled()
     expect(theirs.ofType('typing').map(({ conversationId }) => conversationId)).toEqual([group.conversationId])
+    expect(mine.ofType('error')).toEqual([{ type: 'error', code: 'blocked', message: expect.any(String), temporary: false }])
   })
 })
 

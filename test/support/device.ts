@@ -332,22 +332,23 @@ class Sequences {
     this.#announced.set(conversationId, Math.max(seq, this.lastOf(conversationId)))
   }
 
-  /** Gives what is wrong. Who has left may come again later, at a higher seq. */
+  /** Gives what is wrong. Who has left may come again later, at the next seq or after a `head`. */
   take({ conversationId, seq, head }: Event, isLeaving: boolean): string | undefined {
     const last = this.#last.get(conversationId)
     const known = this.lastOf(conversationId)
     this.#last.set(conversationId, Math.max(seq, last ?? -1))
-    if (last === undefined && seq <= (this.#left.get(conversationId) ?? -1))
-      return `seq ${seq} came after one had left at ${this.#left.get(conversationId)}`
+    const left = this.#left.get(conversationId) ?? -1
+    if (last === undefined && seq <= left) return `seq ${seq} came after one had left at ${left}`
     if (isLeaving) {
       this.#left.set(conversationId, seq)
       this.#last.delete(conversationId)
       this.#announced.delete(conversationId)
     }
     if (head < seq) return `head ${head} of seq ${seq}`
-    if (known === -1 || seq === known + 1) return undefined
+    const held = known === -1 ? left : known
+    if (held === -1 || seq === held + 1) return undefined
     if (last !== undefined && seq <= last) return `seq ${seq} came after ${last}`
-    return seq > known ? `seq ${seq} came after ${known}: a hole without head` : undefined
+    return seq > held ? `seq ${seq} came after ${held}: a hole without head` : undefined
   }
 
   repeat({ conversationId, seq }: Event): string | undefined {

@@ -106,7 +106,8 @@ export const clientFrameNotes: Record<keyof ClientFrames, AsClientFrame> = {
   },
   typing: {
     summary: 'Tells the other members that one is typing',
-    description: 'Holds for 6 s: say it again while it goes on. `on: true` is relayed once a second at most.',
+    description:
+      'Holds for 6 s: say it again while it goes on. `on: true` is relayed once a second at most. `blocked` in a direct conversation with a block.',
     example: { type: 'typing', conversationId, on: true },
   },
   active: {
@@ -158,6 +159,7 @@ export const serverFrameNotes: Record<keyof typeof serverFrames, Documented> = {
   },
   head: {
     summary: 'There is more up to here: pull it with `events.get`',
+    description: 'In place of events; and before the `MemberJoined` of who comes back, up to what it missed in between.',
     example: { type: 'head', conversationId, seq: 42, resume: '0000000000004790' },
   },
   receipt: {
