@@ -92,6 +92,7 @@ export class Gateway {
       users,
       readModels,
       connectionsOf: (userId) => this.hub.users.get(userId)?.connections ?? [],
+      shareHere: (userId, otherId) => this.hub.shareConversation(userId, otherId),
       onError: (err) => logger.warn({ err }, 'a change of presence was not told'),
     })
     online.onReplaced = (session) => this.#makeWay(session)
@@ -103,6 +104,7 @@ export class Gateway {
     this.#typing = new Typing({ hub: this.hub, users, conversations, signals })
     this.hub.onUserEvent = (userId, event, at) => {
       if (event.type === 'DeviceRevoked') this.#closeDevice(userId, event.data.deviceId, at)
+      else if (event.type === 'UserBlocked' || event.type === 'UserUnblocked') this.presence.blockChanged(userId, event.data.userId)
     }
   }
 

@@ -115,6 +115,15 @@ export class Hub {
     return this.#audiences.get(conversationId)
   }
 
+  /** Whether both are connected here and members of one conversation, as of the feed. */
+  shareConversation(userId: string, otherId: string): boolean {
+    const [one, other] = [this.users.get(userId)?.conversations, this.users.get(otherId)?.conversations]
+    if (!one || !other) return false
+    const [few, many] = one.size < other.size ? [one, other] : [other, one]
+    for (const conversationId of few.keys()) if (many.has(conversationId)) return true
+    return false
+  }
+
   /** Tells a device that has just become active how far a large conversation is. */
   announceHead(connection: Connection, audience: Audience): void {
     this.#delivering.announceHead(connection, audience, this.#position)

@@ -17,6 +17,8 @@ export interface LivePresenceOptions {
   readModels: ReadModels
   /** Connected users and their sockets. Undefined: this node has none, and tells nobody. */
   connectionsOf: ((userId: string) => Iterable<Connection>) | undefined
+  /** Whether both are connected here and share a conversation: of one just made, the tables do not know yet. */
+  shareHere?: (userId: string, otherId: string) => boolean
   onError: (error: unknown) => void
 }
 
@@ -109,19 +111,27 @@ export class LivePresence implements Presence {
 
   // --- who may see whom ---
 
-  /** A user is visible to those it shares a conversation with and to its own contacts, where neither has blocked the other. Oneself always. */
+  /** A user is visible to those it knows, where neither has blocked the other. Oneself always. */
   async #visibleTo(viewerId: string, userIds: readonly string[]): Promise<Set<string>> {
     const viewer = (await this.#users.load(viewerId)).state
-    const sharing = await this.#options.readModels.memberships.sharing(viewerId, userIds)
+    const known = await this.#known(viewerId, userIds)
     const visible = new Set<string>()
     for (const userId of userIds) {
       if (userId === viewerId) visible.add(userId)
-      else if (!viewer.blocks.has(userId)) {
-        const { state } = await this.#users.load(userId)
-        if (!state.blocks.has(viewerId) && (sharing.has(userId) || state.contacts.has(viewerId))) visible.add(userId)
-      }
+      else if (known.has(userId) && !viewer.blocks.has(userId) && !(await this.#users.load(userId)).state.blocks.has(viewerId))
+        visible.add(userId)
     }
     return visible
+  }
+
+  /** Those who share a conversation with a user, or have it as a contact. */
+  async #known(viewerId: string, userIds: readonly string[]): Promise<Set<string>> {
+    const { readModels, shareHere } = this.#options
+    const known = new Set(await readModels.memberships.sharing(viewerId, userIds))
+    for (const userId of userIds)
+      if (!known.has(userId) && (shareHere?.(viewerId, userId) || (await this.#users.load(userId)).state.contacts.has(viewerId)))
+        known.add(userId)
+    return known
   }
 
   // --- who is told ---
@@ -132,14 +142,14 @@ export class LivePresence implements Presence {
     if (now.online && this.#saidOnline.get(userId) === 'to all') return
     if (now.online) this.#saidOnline.set(userId, 'to all')
     else this.#saidOnline.delete(userId)
-    this.#tellInTurn(userId, now)
+    this.#inTurn(userId, () => this.#tell(userId, now))
   }
 
   /** Looking up who is told takes its time: of one user the last change is told last. */
-  #tellInTurn(userId: string, now: OnlineState): void {
+  #inTurn(userId: string, tell: () => Promise<void>): void {
     const before = this.#telling.get(userId) ?? Promise.resolve()
     const telling = before
-      .then(() => this.#tell(userId, now))
+      .then(tell)
       .catch(this.#options.onError)
       .finally(() => {
         if (this.#telling.get(userId) === telling) this.#telling.delete(userId)
@@ -162,6 +172,25 @@ export class LivePresence implements Presence {
       if (!(await this.#visibleTo(viewerId, [userId])).has(userId)) continue
       for (const connection of connections) connection.push(frame)
     }
+  }
+
+  /** A user has blocked another, or no more: to each of them the other looks offline, or is what it is. */
+  blockChanged(userId: string, otherId: string): void {
+    if (!this.#options.connectionsOf) return
+    this.#inTurn(userId, () => this.#tellOfBlock(otherId, userId, [userId, otherId]))
+    this.#inTurn(otherId, () => this.#tellOfBlock(userId, otherId, [userId, otherId]))
+  }
+
+  /** Who could not see the user before and after is told nothing: not even that there is a block. */
+  async #tellOfBlock(viewerId: string, userId: string, [blockerId, otherId]: readonly [string, string]): Promise<void> {
+    const [now] = await this.#online.find([userId])
+    const isOtherBlocking = (await this.#users.load(otherId)).state.blocks.has(blockerId)
+    if (!now?.online || isOtherBlocking || !(await this.#known(viewerId, [userId])).has(userId)) return
+    const [looks] = await this.query(viewerId, [userId])
+    const isContact = (await this.#users.load(viewerId)).state.contacts.has(userId)
+    const frame = jsonFrame({ type: 'presence', ...looks })
+    for (const connection of this.#options.connectionsOf?.(viewerId) ?? [])
+      if (isContact || this.#subscriptions.get(connection)?.has(userId)) connection.push(frame)
   }
 
   /** Those of whom somebody here was told or wants to be told are looked at, and what has changed is said. */

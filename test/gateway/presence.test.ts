@@ -65,6 +65,39 @@ describe('presence', () => {
     expect(await stateOf(watching, b)).toEqual({ userId: b.id, online: false, lastSeenAt })
   })
 
+  test('of who shares a conversation is known as soon as it is made', async () => {
+    const [a, b] = world().users('a', 'b')
+    const [watching] = [await a.connect(), await b.connect()]
+    for (let n = 0; n < 5; n += 1) {
+      const c = world().user('c')
+      await c.connect()
+      await c.group([a])
+      expect(await stateOf(watching, c)).toEqual({ userId: c.id, online: true, lastSeenAt: null })
+    }
+  })
+
+  test('ends with a block, on both sides, and is back without it; strangers are told nothing', async () => {
+    const [a, b, stranger] = world().users('a', 'b', 's')
+    await a.group([b])
+    const devices = [await a.connect(), await b.connect()] as const
+    const theirs = await stranger.connect()
+    await devices[0].ask('presence.subscribe', { userIds: [b.id] })
+    for (const device of [devices[1], theirs]) await device.ask('presence.subscribe', { userIds: [a.id] })
+    const told = () => devices.map((device) => device.ofType('presence'))
+    const online = (user: User) => ({ type: 'presence', userId: user.id, online: true, lastSeenAt: null })
+    for (const other of [stranger, b]) await a.write('PUT', `/v1/blocks/${other.id}`)
+    for (const device of devices) await device.waitFor(({ type }) => type === 'presence', 'offline')
+    expect(told()).toEqual([b, a].map((user) => [{ type: 'presence', ...offline(user) }]))
+    // With a block from the other side too, taking away the one changes nothing.
+    await b.write('PUT', `/v1/blocks/${a.id}`)
+    await a.write('DELETE', `/v1/blocks/${b.id}`)
+    await b.write('DELETE', `/v1/blocks/${a.id}`)
+    for (const device of devices) await device.until(() => device.ofType('presence').length > 1, 'online again')
+    expect(told()).toEqual([b, a].map((user) => [{ type: 'presence', ...offline(user) }, online(user)]))
+    await theirs.settled()
+    expect(theirs.ofType('presence')).toEqual([])
+  })
+
   test('lasts as long as one device is there, and a reconnect is no going', async () => {
     const [a, b] = world().users('a', 'b')
     await a.group([b])
@@ -123,13 +156,14 @@ describe('presence', () => {
     const [blocking, blocked] = who === 'the watched' ? [b, a] : [a, b]
     await blocking.write('PUT', `/v1/blocks/${blocked.id}`)
     expect(await stateOf(watching, b)).toEqual(offline(b))
+    await watching.until(() => told(watching, b).at(-1) === false, 'offline by the block')
     phone.close()
     // Somebody else who goes after b is told of: b was not.
     const other = world().user('c')
     await a.group([other])
     await watching.ask('presence.subscribe', { userIds: [b.id, other.id] })
     await goOffline(watching, other, await other.connect())
-    expect(told(watching, b)).toEqual([true])
+    expect(told(watching, b)).toEqual([true, false])
   })
 
   test("of one's own contacts is subscribed to in one go; a new subscription replaces the old", async () => {

@@ -170,7 +170,8 @@ export const serverFrameNotes: Record<keyof typeof serverFrames, Documented> = {
   unread: { summary: "One's own counts changed", example: { type: 'unread', conversationId, unread: 1, mentions: 1, total: 4 } },
   presence: {
     summary: 'Somebody came or went',
-    description: 'Of subscribed users, and to those who are contacts of the user.',
+    description:
+      'Of subscribed users, and to those who have the user as a contact. A block makes either look offline to the other, at once.',
     example: { type: 'presence', userId: 'bob', online: false, lastSeenAt: at },
   },
   typing: { summary: 'Somebody else is typing, or has stopped', example: { type: 'typing', conversationId, userId: 'bob', on: true } },
