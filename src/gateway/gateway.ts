@@ -86,7 +86,14 @@ export class Gateway {
     const { store, conversations, users, readModels, logger, online, signals, fanoutOnWriteMembersMax } = options
     this.#options = options
     this.#times = { ...TIMES, ...options.times }
-    this.hub = new Hub({ store, readModels, logger, fanoutOnWriteMembersMax, loadState: (id) => conversations.stateOf(id) })
+    this.hub = new Hub({
+      store,
+      readModels,
+      logger,
+      fanoutOnWriteMembersMax,
+      loadState: (id) => conversations.stateOf(id),
+      isMuted: async (userId, id) => (await users.load(userId)).state.marks.get(id)?.muted ?? false,
+    })
     this.presence = new LivePresence({
       online,
       users,

@@ -24,6 +24,8 @@ export interface HubOptions {
   fanoutOnWriteMembersMax: number
   /** The folded state of a conversation. */
   loadState: (conversationId: string) => Promise<ConversationState>
+  /** Whether a user has muted a conversation: that outlasts its leaving. */
+  isMuted: (userId: string, conversationId: string) => Promise<boolean>
 }
 
 /**
@@ -41,7 +43,10 @@ export class Hub {
   readonly #unread: UnreadPushes
   readonly #receiptAudienceMax: number
   readonly #loadState: (conversationId: string) => Promise<ConversationState>
+  readonly #isMuted: HubOptions['isMuted']
   readonly #learned = new Map<string, ConversationState>()
+  /** By the event with which a local user joins. */
+  readonly #learnedMutes = new Map<RecordedEvent, boolean>()
   #recent: RecordedEvent[] = []
   /** Everything after this is in `#recent`. */
   #recentSince: Position = ''
@@ -54,7 +59,7 @@ export class Hub {
   /** Every fact, for those who keep folded states current. */
   onEvents: (events: readonly RecordedEvent[]) => void = () => {}
 
-  constructor({ store, readModels, logger, fanoutOnWriteMembersMax, loadState }: HubOptions) {
+  constructor({ store, readModels, logger, fanoutOnWriteMembersMax, loadState, isMuted }: HubOptions) {
     this.#store = store
     this.#readModels = readModels
     this.#logger = logger
@@ -62,6 +67,7 @@ export class Hub {
     this.#unread = new UnreadPushes({ largeAbove: fanoutOnWriteMembersMax })
     this.#receiptAudienceMax = fanoutOnWriteMembersMax
     this.#loadState = loadState
+    this.#isMuted = isMuted
   }
 
   /** Where the feed is: everything up to here has been handed on. */
@@ -243,20 +249,22 @@ export class Hub {
     }
   }
 
-  /** Where a local user joins a conversation that nobody here was in, its state says how large it is and where unread starts. */
+  /** Where a local user joins, it may have muted the conversation before; of one that nobody here was in, its state says how large it is and where unread starts. */
   async #learn(events: readonly RecordedEvent[]): Promise<void> {
     this.#learned.clear()
+    this.#learnedMutes.clear()
     for (;;) {
-      const unknown = events.filter(
-        (event) => event.type === 'MemberJoined' && this.#localJoins(event).length > 0 && !this.#isKnown(idOfStream(event.stream)),
-      )
+      const joins = events.filter((event) => event.type === 'MemberJoined' && this.#localJoins(event).length > 0)
+      const unknown = joins.filter((event) => !this.#learnedMutes.has(event) || !this.#isKnown(idOfStream(event.stream)))
       if (unknown.length === 0) return
-      await Promise.all(
-        unknown.map(async ({ stream }) => {
-          this.#learned.set(idOfStream(stream), await this.#loadState(idOfStream(stream)))
-        }),
-      )
+      await Promise.all(unknown.map((event) => this.#learnOf(event)))
     }
+  }
+
+  async #learnOf(event: RecordedEvent): Promise<void> {
+    const conversationId = idOfStream(event.stream)
+    this.#learnedMutes.set(event, await this.#isMuted((event.data as { userId: string }).userId, conversationId))
+    if (!this.#isKnown(conversationId)) this.#learned.set(conversationId, await this.#loadState(conversationId))
   }
 
   #isKnown(conversationId: string): boolean {
@@ -397,7 +405,7 @@ export class Hub {
       joinedPosition: event.position,
       readOrdinal: audience.lastOrdinal,
       mentionOrdinals: [],
-      muted: user.conversations.get(conversationId)?.muted ?? false,
+      muted: this.#learnedMutes.get(event) ?? false,
       pushedUnread: 0,
       pushedMentions: 0,
     }

@@ -298,6 +298,17 @@ describe('unread counts', () => {
     await becomes(device, muted, { unread: 2, mentions: 1, total: 3 })
   })
 
+  test('of a muted conversation stay out of the total also for who left it and came back', async () => {
+    const [a, b] = world().users('a', 'b')
+    const conversation = await a.group([b])
+    const device = await b.connect()
+    await b.write('PATCH', `/v1/inbox/${conversation.conversationId}`, { muted: true })
+    await b.leave(conversation)
+    await a.add(conversation, b)
+    await a.send(conversation)
+    expect(await device.waitFor(({ type }) => type === 'unread', 'unread')).toMatchObject({ unread: 1, total: 0 })
+  })
+
   test("begin with one's joining, and go down with one's own sending", async () => {
     const [a, b] = world().users('a', 'b')
     const conversation = await a.group()

@@ -174,7 +174,11 @@ export const serverFrameNotes: Record<keyof typeof serverFrames, Documented> = {
       'Of subscribed users, and to those who have the user as a contact. A block makes either look offline to the other, at once.',
     example: { type: 'presence', userId: 'bob', online: false, lastSeenAt: at },
   },
-  typing: { summary: 'Somebody else is typing, or has stopped', example: { type: 'typing', conversationId, userId: 'bob', on: true } },
+  typing: {
+    summary: 'Somebody else is typing, or has stopped',
+    description: 'In conversations above 500 members to devices that are active there.',
+    example: { type: 'typing', conversationId, userId: 'bob', on: true },
+  },
   goaway: { summary: 'This node is leaving: a close with 4000 follows', example: { type: 'goaway', reconnectAfterMs: 350 } },
   pong: { summary: 'The answer to `ping`', example: { type: 'pong', ref: 11 } },
   error: {
