@@ -324,7 +324,9 @@ export class Hub {
       } else if (run) run.push(event)
       else runs.set(conversationId, [event])
       this.#foldLive(conversationId, event)
-      if (this.#localLeaver(event, conversationId)) {
+      const leaver = this.#findLocalLeaver(event, conversationId)
+      if (leaver) {
+        this.#unread.leave(leaver)
         this.#endRun(runs, conversationId)
         this.#removeLeaver(event, conversationId)
       }
@@ -424,9 +426,9 @@ export class Hub {
     return { ...known, type: 'group', lastOrdinal, memberCount: state?.members.size ?? 1 }
   }
 
-  #localLeaver(event: RecordedEvent, conversationId: string): boolean {
-    if (event.type !== 'MemberLeft' && event.type !== 'MemberRemoved') return false
-    return this.#audiences.get(conversationId)?.members.has((event.data as { userId: string }).userId) ?? false
+  #findLocalLeaver(event: RecordedEvent, conversationId: string): LocalMember | undefined {
+    if (event.type !== 'MemberLeft' && event.type !== 'MemberRemoved') return undefined
+    return this.#audiences.get(conversationId)?.members.get((event.data as { userId: string }).userId)
   }
 
   #removeLeaver(event: RecordedEvent, conversationId: string): void {

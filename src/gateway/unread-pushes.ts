@@ -36,6 +36,11 @@ export class UnreadPushes {
     if (member.pushedUnread > 0) send(member)
   }
 
+  /** Nothing of it counts any more. Told before the leaving itself, after which nothing comes of the conversation. */
+  leave(member: LocalMember): void {
+    pushIfOther(member, 0, 0)
+  }
+
   stop(): void {
     clearTimeout(this.#timer)
   }
@@ -47,15 +52,13 @@ export class UnreadPushes {
       if (audience.memberCount > this.#largeAbove && now - audience.lastUnreadAt < LARGE_PUSH_MS) continue
       audience.lastUnreadAt = now
       this.#changed.delete(audience)
-      for (const member of audience.members.values()) pushIfChanged(member)
+      for (const member of audience.members.values()) pushIfOther(member, unreadOf(member), member.mentionOrdinals.length)
     }
     if (this.#changed.size > 0) this.#timer ??= setTimeout(() => this.#push(), PUSH_MS)
   }
 }
 
-function pushIfChanged(member: LocalMember): void {
-  const unread = unreadOf(member)
-  const mentions = member.mentionOrdinals.length
+function pushIfOther(member: LocalMember, unread: number, mentions: number): void {
   if (unread === member.pushedUnread && mentions === member.pushedMentions) return
   if (!member.muted) member.user.totalUnread += unread - member.pushedUnread
   member.pushedUnread = unread

@@ -298,6 +298,22 @@ describe('unread counts', () => {
     await becomes(device, muted, { unread: 2, mentions: 1, total: 3 })
   })
 
+  test('of a conversation that one leaves are gone from the total before that, the last that comes of it', async () => {
+    const [a, b] = world().users('a', 'b')
+    const [left, other] = [await a.group([b]), await a.group([b])]
+    const device = await b.connect()
+    await a.send(other)
+    await becomes(device, other, { unread: 1, mentions: 0, total: 1 })
+    await a.send(left, 'you', { mentions: [b.id] })
+    await becomes(device, left, { unread: 1, mentions: 1, total: 2 })
+    const { seq } = await b.leave(left)
+    await device.waitForSeq(left.conversationId, seq)
+    expect(device.frames.slice(-2)).toMatchObject([
+      { type: 'unread', conversationId: left.conversationId, unread: 0, mentions: 0, total: 1 },
+      { type: 'events', events: [{ type: 'MemberLeft' }] },
+    ])
+  })
+
   test('of a muted conversation stay out of the total also for who left it and came back', async () => {
     const [a, b] = world().users('a', 'b')
     const conversation = await a.group([b])
