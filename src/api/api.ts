@@ -9,11 +9,11 @@ import { randomUUID } from 'node:crypto'
 import { Registry } from 'prom-client'
 import type { Config } from '../config.js'
 import type { Authenticator } from '../domain/caller.js'
-import { Refusal } from '../domain/errors.js'
+import { Refusal, invalidField } from '../domain/errors.js'
 import type { Logger } from '../domain/logger.js'
 import type { Secrets } from '../secrets.js'
 import { BODY_BYTES_MAX } from '../schemas/common.js'
-import { compileBody, compileTexts, refusalOf, requireCleanJson } from '../schemas/validator.js'
+import { WHOLE_BODY, compileBody, readTexts, refusalOf, requireCleanJson } from '../schemas/validator.js'
 import { authenticationHook } from './callers.js'
 import { type Health, healthRoutes } from './health.js'
 import { measureRequests } from './metrics.js'
@@ -189,38 +189,42 @@ async function versionOne(v1: FastifyInstance, options: ApiOptions): Promise<voi
 
 /** JSON, and nothing else. No body is no error here: the schema says whether there must be one. */
 function readJsonOnly(app: FastifyInstance): void {
-  const parse = app.getDefaultJsonParser('error', 'ignore')
+  // Prototypes are refused later, by requireCleanJson, which names the field.
+  const parse = app.getDefaultJsonParser('ignore', 'ignore')
   app.removeAllContentTypeParsers()
   app.addContentTypeParser<string>('application/json', { parseAs: 'string' }, (request, body, done) => {
-    if (body === '') return done(null, undefined)
-    return parse(request, body, (error, value) =>
-      error ? done(new Refusal('invalid_request', 'The body is not valid JSON.')) : done(null, value),
-    )
+    // Where there is no such path or method, that is the answer, whatever was sent.
+    if (body === '' || request.is404) return done(null, undefined)
+    return parse(request, body, (error, value) => (error ? done(invalidField(WHOLE_BODY, 'is not valid JSON')) : done(null, value)))
   })
 }
 
 /** Bodies are taken as they are; in paths and queries everything is text, and numbers are read from it. */
 function validateBySchemas(app: FastifyInstance): void {
   app.setValidatorCompiler(({ schema, httpPart }) => {
-    const validate = httpPart === 'body' ? compileBody(schema) : compileTexts(schema)
-    return (value: unknown) => (validate(value) ? { value } : { error: refusalOf(validate.errors) })
+    const validate = compileBody(schema)
+    return (value: unknown) => {
+      if (httpPart !== 'body') readTexts(schema, value as Record<string, unknown>)
+      return validate(value) ? { value } : { error: refusalOf(validate.errors) }
+    }
   })
 }
 
-/** Refuses what no JSON here may carry, and a body with fields where none is read. */
+/** Refuses what no JSON here may carry, and a body that says something where none is read. */
 function requireReadableBody(request: FastifyRequest, _reply: unknown, done: (error?: Error) => void): void {
   const { body } = request
   try {
-    if (typeof body === 'object' && body !== null) {
-      requireCleanJson(body, '')
-      if (request.routeOptions.schema?.body === undefined && (Array.isArray(body) || Object.keys(body).length > 0))
-        throw new Refusal('invalid_request', 'This call takes no body.', { errors: [{ field: 'body', message: 'is not read here' }] })
-    }
+    requireCleanJson(body, WHOLE_BODY)
+    if (request.routeOptions.schema?.body === undefined && saysSomething(body))
+      throw invalidField(WHOLE_BODY, 'is not read here: leave it out')
     done()
   } catch (error) {
     done(error as Error)
   }
 }
+
+const saysSomething = (body: unknown) =>
+  body !== undefined && body !== null && (typeof body !== 'object' || Array.isArray(body) || Object.keys(body).length > 0)
 
 const requestIdForm = /^[\w.:@+/=-]{1,128}$/
 

@@ -1,6 +1,6 @@
 /** Every error as RFC 9457 `application/problem+json`, from the one table of refusals. */
 import type { FastifyError, FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
-import { Refusal, refusals } from '../domain/errors.js'
+import { Refusal, invalidField, refusals } from '../domain/errors.js'
 import { AppendOutcomeUnknown, StoreUnavailable } from '../domain/event-store.js'
 import type { Logger } from '../domain/logger.js'
 import { BODY_BYTES_MAX } from '../schemas/common.js'
@@ -59,7 +59,7 @@ function refusalOfError(error: unknown): Refusal {
     case 'FST_ERR_CTP_INVALID_MEDIA_TYPE':
       return new Refusal('unsupported_media_type', 'A body is read as application/json only: say so in Content-Type.')
     case 'FST_ERR_BAD_URL':
-      return new Refusal('invalid_request', 'The path is not percent-encoded UTF-8.')
+      return invalidField('path', 'is not percent-encoded UTF-8')
     default:
       if (statusCode >= 400 && statusCode < 500) return new Refusal('invalid_request', message ?? 'The request is not valid.')
       return new Refusal('internal', 'The server has failed at this request: it is a bug.', { cause: error })

@@ -11,9 +11,7 @@ const options: Options = {
   formats: { 'http-url': isHttpUrl, utf8_32: isTextOfAtMost32Bytes },
 }
 
-const bodies = new Ajv(options)
-// What comes in a path or query is text; numbers and booleans are read from it.
-const texts = new Ajv({ ...options, coerceTypes: true })
+const ajv = new Ajv(options)
 
 function isHttpUrl(text: string): boolean {
   return /^https?:\/\/[^\s]+$/i.test(text) && URL.canParse(text)
@@ -24,10 +22,21 @@ function isTextOfAtMost32Bytes(text: string): boolean {
 }
 
 /** Compiles a schema for JSON values. */
-export const compileBody = (schema: TSchema | object): ValidateFunction => bodies.compile(schema)
+export const compileBody = (schema: TSchema | object): ValidateFunction => ajv.compile(schema)
 
-/** Compiles a schema for path and query parameters: texts are coerced. */
-export const compileTexts = (schema: TSchema | object): ValidateFunction => texts.compile(schema)
+/** No hexadecimal, exponent, blank or Infinity, all of which Number() reads; and what has more digits is out of every bound. */
+const wholeNumber = /^-?\d{1,16}$/
+
+/** Whole numbers and booleans of path and query parameters, where everything is text, are read in place; what is neither is left to the schema. */
+export function readTexts(schema: TSchema | object, texts: Record<string, unknown>): void {
+  const { properties = {} } = schema as { properties?: Record<string, { type?: unknown }> }
+  for (const [name, { type }] of Object.entries(properties)) {
+    const text = texts[name]
+    if (typeof text !== 'string') continue
+    if (type === 'integer' && wholeNumber.test(text)) texts[name] = Number(text)
+    if (type === 'boolean' && (text === 'true' || text === 'false')) texts[name] = text === 'true'
+  }
+}
 
 /** The first thing that is wrong as `invalid_request`, naming the field. */
 export function refusalOf(errors: readonly ErrorObject[] | null | undefined): Refusal {
@@ -41,7 +50,7 @@ function fieldError(error: ErrorObject): FieldError {
   const named = error.params as { missingProperty?: string; additionalProperty?: string; tag?: string }
   const inner = named.missingProperty ?? named.additionalProperty ?? (error.keyword === 'discriminator' ? named.tag : undefined)
   const field = [at, inner].filter(Boolean).join('.')
-  return { field: field || 'body', message: messageOf(error) }
+  return { field: field || WHOLE_BODY, message: messageOf(error) }
 }
 
 function messageOf(error: ErrorObject): string {
@@ -62,6 +71,8 @@ function messageOf(error: ErrorObject): string {
 }
 
 export const JSON_DEPTH_MAX = 100
+/** As the name of a field; its own fields go by their names alone. */
+export const WHOLE_BODY = 'body'
 
 /**
  * Refuses what JSON can carry but a message must not: NUL characters, lone surrogates, `__proto__`,
@@ -76,8 +87,9 @@ export function requireCleanJson(value: unknown, field: string, depth = 0): void
   if (Array.isArray(value)) return value.forEach((item) => requireCleanJson(item, field, depth + 1))
   for (const key of Object.keys(value)) {
     requireCleanText(key, field)
-    if (key === '__proto__') throw invalidField(field, '__proto__ is not allowed')
-    requireCleanJson((value as Record<string, unknown>)[key], depth === 0 && field === '' ? key : `${field}.${key}`, depth + 1)
+    const inner = field === WHOLE_BODY ? key : `${field}.${key}`
+    if (key === '__proto__') throw invalidField(inner, 'is not allowed')
+    requireCleanJson((value as Record<string, unknown>)[key], inner, depth + 1)
   }
 }
 

@@ -284,8 +284,46 @@ describe('requests', () => {
     const user = await userOf(app)
     const custom = { constructor: { prototype: 1 }, toString: 'x', hasOwnProperty: null }
     expect((await user.put(`/v1/users/${user.id}`, { custom })).body.custom).toEqual(custom)
-    refused(await user.put(`/v1/users/${user.id}`, '{"custom":{"__proto__":{"admin":true}}}'), 'invalid_request')
-    refused(await user.put(`/v1/users/${user.id}`, '{"custom":{"a":{"\\u005f_proto__":1}}}'), 'invalid_request')
+    for (const [body, field] of [
+      ['{"custom":{"__proto__":{"admin":true}}}', 'custom.__proto__'],
+      ['{"custom":{"a":{"\\u005f_proto__":1}}}', 'custom.a.__proto__'],
+      ['{"__proto__":{}}', '__proto__'],
+    ] as const)
+      refused(await user.put(`/v1/users/${user.id}`, body), 'invalid_request', field)
+  })
+
+  test('a body that is no JSON is named as such, and one that is not read is refused', async () => {
+    const user = await userOf(app)
+    for (const body of ['{', '{"name":"x"}}', '[1,]', 'NaN'])
+      refused(await user.put(`/v1/users/${user.id}`, body), 'invalid_request', 'body')
+    for (const body of ['{"x":1}', '"x"', '[]', '7', '["\\u0000"]'])
+      refused(await user.put('/v1/contacts/bob', body), 'invalid_request', 'body')
+    expect((await user.put('/v1/contacts/bob', '{}')).status).toBe(200)
+    refused(await user.post('/v1/inbox', '{'), 'method_not_allowed')
+    refused(await user.post('/v1/nowhere', '{'), 'not_found')
+  })
+
+  test('a number in a path or query is written in digits, and nothing else is read as one', async () => {
+    const user = await userOf(app)
+    for (const limit of ['Infinity', '1e1', '1e400', '0x10', '%201', '+1', '1.0', ''])
+      refused(await user.get(`/v1/inbox?limit=${limit}`), 'invalid_request', 'limit')
+    for (const hidden of ['1', 'TRUE', '', 'yes']) refused(await user.get(`/v1/inbox?hidden=${hidden}`), 'invalid_request', 'hidden')
+    expect((await user.get('/v1/inbox?limit=10&hidden=true')).status).toBe(200)
+    const path = `/v1/conversations/${await groupOf(user)}`
+    for (const after of ['Infinity', '-1e0', '0x1']) refused(await user.get(`${path}/events?after=${after}`), 'invalid_request', 'after')
+    expect((await user.get(`${path}/events?after=-1`)).body.items).toHaveLength(1)
+    for (const seq of ['Infinity', '1e400', '0x1', '1%20']) refused(await user.get(`${path}/messages/${seq}`), 'invalid_request', 'seq')
+    expect(app.errors).toEqual([])
+  })
+
+  test('an id that no conversation can have is one that is not there', async () => {
+    const user = await userOf(app)
+    for (const id of ['a.b', '%C3%A4%20b', 'a%2Fb', '__proto__', 'x'.repeat(80)]) {
+      refused(await user.get(`/v1/conversations/${id}/messages`), 'not_found')
+      refused(await user.post(`/v1/conversations/${id}/read`, { seq: 0 }), 'not_found')
+    }
+    for (const id of ['x'.repeat(81), 'a%00b']) refused(await user.get(`/v1/conversations/${id}`), 'invalid_request', 'conversationId')
+    expect(app.errors).toEqual([])
   })
 
   test('NUL, lone surrogates, endless nesting and endless numbers are refused', async () => {
