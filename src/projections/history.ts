@@ -1,5 +1,6 @@
 /** Read model `history`: every message as it reads now, and who reacted. */
 import { sql } from 'kysely'
+import type { Recalls } from '../domain/conversation/state.js'
 import type { AnyEvent, Content, ConversationEvent, RecordedFact } from '../domain/events.js'
 import { bigints, booleans, integers, texts } from './arrays.js'
 import type { Database } from './database.js'
@@ -280,7 +281,7 @@ export interface Message {
   pinned: boolean
 }
 
-/** `recalled`: by the folded state, though the table may not know it yet; their content is left out. */
+/** `recalls`: by the folded state, though the table may not know them yet. */
 export interface HistoryOptions {
   /** Exclusive. */
   before?: number | undefined
@@ -290,7 +291,7 @@ export interface HistoryOptions {
   around?: number | undefined
   pinned?: boolean | undefined
   limit: number
-  recalled: ReadonlySet<number>
+  recalls: Recalls
 }
 
 type MessageRow = HistoryTables['messages']
@@ -301,20 +302,15 @@ export async function listMessages(db: Database, conversationId: string, options
     options.around === undefined
       ? await oneSide(db, conversationId, options)
       : await bothSides(db, conversationId, options.around, options.limit)
-  return toMessages(db, conversationId, rows, options.recalled)
+  return toMessages(db, conversationId, rows, options.recalls)
 }
 
 /** One message, or undefined where `seq` is none. */
-export async function findMessage(
-  db: Database,
-  conversationId: string,
-  seq: number,
-  recalled: ReadonlySet<number>,
-): Promise<Message | undefined> {
+export async function findMessage(db: Database, conversationId: string, seq: number, recalls: Recalls): Promise<Message | undefined> {
   const { rows } = await sql<MessageRow>`SELECT * FROM messages WHERE conversation_id = ${conversationId} AND seq = ${seq}::bigint`.execute(
     db,
   )
-  return (await toMessages(db, conversationId, rows, recalled))[0]
+  return (await toMessages(db, conversationId, rows, recalls))[0]
 }
 
 const SEQ_MAX = 2 ** 31 - 1
@@ -338,39 +334,38 @@ async function upFrom(db: Database, conversationId: string, after: number, limit
 
 /** Half before and half after, and more of the one where the other has less. */
 async function bothSides(db: Database, conversationId: string, around: number, limit: number): Promise<MessageRow[]> {
-  const older = await oneSide(db, conversationId, { before: Math.min(around, SEQ_MAX - 1) + 1, limit, recalled: new Set() })
+  const older = await oneSide(db, conversationId, { before: Math.min(around, SEQ_MAX - 1) + 1, limit, recalls: new Map() })
   const newer = await upFrom(db, conversationId, bounded(around), limit)
   const olderCount = Math.min(older.length, Math.max(Math.ceil(limit / 2), limit - newer.length))
   return [...older.slice(older.length - olderCount), ...newer.slice(0, limit - olderCount)]
 }
 
-async function toMessages(
-  db: Database,
-  conversationId: string,
-  rows: readonly MessageRow[],
-  recalled: ReadonlySet<number>,
-): Promise<Message[]> {
+async function toMessages(db: Database, conversationId: string, rows: readonly MessageRow[], recalls: Recalls): Promise<Message[]> {
   const reactions = await reactionsOf(
     db,
     conversationId,
     rows.map(({ seq }) => seq),
   )
-  return rows.map((row) => ({
-    conversationId,
+  return rows.map((row) => toMessage(row, reactions.get(row.seq) ?? [], recalls.get(row.seq)))
+}
+
+function toMessage(row: MessageRow, reactions: Reaction[], recall: ReturnType<Recalls['get']>): Message {
+  return {
+    conversationId: row.conversation_id,
     seq: row.seq,
     ordinal: row.ordinal,
     senderId: row.sender_id,
     clientMessageId: row.client_message_id,
-    content: row.content === null || recalled.has(row.seq) ? null : (JSON.parse(row.content) as Content),
+    content: row.content === null || recall ? null : (JSON.parse(row.content) as Content),
     replyToSeq: row.reply_to_seq,
     mentions: row.mentions === null ? [] : (JSON.parse(row.mentions) as string[]),
     sentAt: isoTime(row.sent_at),
     editedAt: isoTimeOrNull(row.edited_at),
-    recalledAt: isoTimeOrNull(row.recalled_at),
-    recalledBy: row.recalled_by,
-    reactions: reactions.get(row.seq) ?? [],
+    recalledAt: isoTimeOrNull(row.recalled_at ?? recall?.at ?? null),
+    recalledBy: row.recalled_by ?? recall?.userId ?? null,
+    reactions,
     pinned: row.pinned,
-  }))
+  }
 }
 
 const REACTED_USERS_MAX = 20

@@ -1,6 +1,7 @@
 /** The read side as the rest of the program sees it: keeps the tables current, and answers from them. */
 import type { EventStore, Position } from '../domain/event-store.js'
 import { unavailable } from '../domain/errors.js'
+import type { Recalls } from '../domain/conversation/state.js'
 import type { History } from '../domain/history.js'
 import type { Logger } from '../domain/logger.js'
 import { Applied } from './applied.js'
@@ -237,9 +238,9 @@ class HistoryQueries implements History {
     return this.#read((db) => listMessages(db, conversationId, options))
   }
 
-  /** One message; `recalled`: by the folded state, though the table may not know it yet. */
-  find(conversationId: string, seq: number, recalled: ReadonlySet<number>): Promise<Message | undefined> {
-    return this.#read((db) => findMessage(db, conversationId, seq, recalled))
+  /** One message; `recalls`: by the folded state, though the table may not know them yet. */
+  find(conversationId: string, seq: number, recalls: Recalls): Promise<Message | undefined> {
+    return this.#read((db) => findMessage(db, conversationId, seq, recalls))
   }
 
   findSentMessage(conversationId: string, senderId: string, clientMessageId: string): Promise<SentMessage> {

@@ -223,6 +223,9 @@ describe('messages', () => {
         expect(status).toBe(200)
         expect(text).not.toContain(secret)
       }
+      // Whether the table has it yet or not: who recalled it and when are told with it.
+      const { body } = await other.get(`/v1/conversations/${direct}/messages/${seq}`)
+      expect(body).toMatchObject({ content: null, recalledAt: expect.any(String), recalledBy: user.id })
     }
   })
 })

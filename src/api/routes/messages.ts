@@ -1,5 +1,5 @@
 import { type Static, Type } from 'typebox'
-import { recentlyRecalled } from '../../domain/conversation/state.js'
+import { recentRecalls } from '../../domain/conversation/state.js'
 import { invalidField, notFound } from '../../domain/errors.js'
 import { CONTENT_BYTES_MAX, ClientMessageId, Content, Mentions, PAGE_DEFAULT, Seq, closedObject } from '../../schemas/common.js'
 import {
@@ -128,7 +128,7 @@ function readRoutes(app: Api, parts: RouteParts): void {
       requireOneBound(bounds)
       await shown(parts, minPosition)
       const { state } = await conversations.open(conversationId, who)
-      const items = await readModels.history.list(conversationId, { ...bounds, limit, recalled: recentlyRecalled(state) })
+      const items = await readModels.history.list(conversationId, { ...bounds, limit, recalls: recentRecalls(state) })
       return { items, head: state.head }
     },
   )
@@ -152,7 +152,7 @@ function readRoutes(app: Api, parts: RouteParts): void {
       const who = reader(request)
       await shown(parts, request.query.minPosition)
       const { state, position } = await conversations.open(conversationId, who)
-      const find = () => readModels.history.find(conversationId, seq, recentlyRecalled(state))
+      const find = () => readModels.history.find(conversationId, seq, recentRecalls(state))
       // What the table does not have yet may be on its way: of a message that was acknowledged it is never said that it is not there.
       const message = seq <= state.head ? ((await find()) ?? (await readModels.waitFor(position).then(find))) : undefined
       if (!message) throw notFound('message')

@@ -98,14 +98,19 @@ export function changesSince(state: ConversationState, messageSeq: number, revis
   return [...of(state.older), ...of(state.younger)]
 }
 
-/** Messages recalled within the window: what a lagging table may still show. */
-export function recentlyRecalled(state: ConversationState): Set<number> {
-  const recalled = new Set<number>()
+/** By message: when it was recalled, and by whom. */
+export type Recalls = ReadonlyMap<number, Pick<MessageChange, 'at' | 'userId'>>
+
+/** What was recalled within the window: a table that lags may still show it. */
+export function recentRecalls(state: ConversationState): Recalls {
+  const recalls = new Map<number, MessageChange>()
   for (const { changes } of [state.older, state.younger]) {
-    for (const change of changes) if (change.type === 'MessageRecalled') recalled.add(change.messageSeq)
+    for (const change of changes) if (change.type === 'MessageRecalled') recalls.set(change.messageSeq, change)
   }
-  return recalled
+  return recalls
 }
+
+export const recentlyRecalled = (state: ConversationState): Set<number> => new Set(recentRecalls(state).keys())
 
 /** The state after one more event of the stream. */
 export function evolve(state: ConversationState, event: Fact<ConversationEvent>): ConversationState {
