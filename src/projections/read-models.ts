@@ -19,7 +19,7 @@ import { type ReceiptsOptions, listReceipts, receiptsAfter, receiptsProjection }
 import { numericProgress } from './replay-progress.js'
 import { type SentMessage, type SentMessageKey, findHead, findMessageFacts, findRecalled, findSentMessages } from './sent-messages.js'
 import { PostgresSnapshotStore } from './snapshots.js'
-import { findUnreadCounts, unreadCountsProjection } from './unread-counts.js'
+import { type HasLeft, findUnreadCounts, unreadCountsProjection } from './unread-counts.js'
 import { findContactOwners, findProfile, listDevices, listRelations, usersProjection } from './users.js'
 
 export type { MemberItem } from './conversations.js'
@@ -188,7 +188,7 @@ export class ReadModels {
   }
 
   readonly unreadCounts = {
-    list: (userId: string) => this.#read((db) => findUnreadCounts(db, userId)),
+    list: (userId: string, hasLeft?: HasLeft) => this.#read((db) => findUnreadCounts(db, userId, hasLeft)),
   }
 
   readonly receipts = {

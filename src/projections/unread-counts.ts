@@ -181,20 +181,24 @@ export interface UnreadCounts {
 
 const UNREAD_CONVERSATIONS_MAX = 1_000
 
+/** Whether the user has left a conversation, though the tables may not know it yet. */
+export type HasLeft = (conversationId: string) => boolean
+
 /** What a user has not read: totals over everything, and the newest conversations with unread messages. */
-export async function findUnreadCounts(db: Database, userId: string): Promise<UnreadCounts> {
+export async function findUnreadCounts(db: Database, userId: string, hasLeft: HasLeft = () => false): Promise<UnreadCounts> {
   const { rows } = await sql<{
     applied: string
     conversation_id: string | null
     unread: number
     mentions: number
+    muted: boolean
     total: number
     all_mentions: number
   }>`
     SELECT at.position AS applied, line.* FROM checkpoints at
     LEFT JOIN LATERAL (
       SELECT r.conversation_id, c.last_ordinal - r.read_ordinal AS unread, coalesce(n.mentions, 0) AS mentions, c.last_message_position,
-        sum(CASE WHEN i.muted THEN 0 ELSE c.last_ordinal - r.read_ordinal END) OVER () AS total,
+        coalesce(i.muted, false) AS muted, sum(CASE WHEN i.muted THEN 0 ELSE c.last_ordinal - r.read_ordinal END) OVER () AS total,
         sum(coalesce(n.mentions, 0)) OVER ()::bigint AS all_mentions
       FROM unread_counts r
       JOIN conversations c ON c.id = r.conversation_id
@@ -206,10 +210,13 @@ export async function findUnreadCounts(db: Database, userId: string): Promise<Un
     ) line ON true
     WHERE at.projection = 'unread-counts' ORDER BY line.last_message_position DESC`.execute(db)
   const unread = rows.filter(({ conversation_id }) => conversation_id !== null)
+  const [left, own] = [unread.filter((row) => hasLeft(row.conversation_id!)), unread.filter((row) => !hasLeft(row.conversation_id!))]
   return {
-    total: unread[0]?.total ?? 0,
-    mentions: unread[0]?.all_mentions ?? 0,
-    conversations: unread.map((row) => ({ conversationId: row.conversation_id!, unread: row.unread, mentions: row.mentions })),
+    total: (unread[0]?.total ?? 0) - sumOf(left, (row) => (row.muted ? 0 : row.unread)),
+    mentions: (unread[0]?.all_mentions ?? 0) - sumOf(left, (row) => row.mentions),
+    conversations: own.map((row) => ({ conversationId: row.conversation_id!, unread: row.unread, mentions: row.mentions })),
     position: rows[0]?.applied ?? '',
   }
 }
+
+const sumOf = <Row>(rows: readonly Row[], countOf: (row: Row) => number) => rows.reduce((sum, row) => sum + countOf(row), 0)

@@ -273,13 +273,15 @@ describe('reading', () => {
     expect(body.items.map(({ userId }: { userId: string }) => userId)).toEqual([reader.id])
   })
 
-  test('the inbox forgets a conversation as soon as its member has left', async () => {
+  test('inbox and unread counts forget a conversation as soon as its member has left', async () => {
     const [owner, member] = [await userOf(app), await userOf(app)]
     const group = await groupOf(owner, member)
     const { position } = await say(owner, group, 'hello')
     expect((await member.get(`/v1/inbox?minPosition=${position}`)).body.items).toHaveLength(1)
     await owner.del(`/v1/conversations/${group}/members/${member.id}`)
-    expect((await member.get('/v1/inbox')).body.items).toEqual([])
+    const [inbox, unread] = await Promise.all([member.get('/v1/inbox'), member.get('/v1/unread')])
+    expect(inbox.body.items).toEqual([])
+    expect(unread.body).toMatchObject({ total: 0, mentions: 0, conversations: [] })
   })
 
   test('unread messages are counted, and a muted conversation is left out of the total', async () => {

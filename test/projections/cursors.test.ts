@@ -74,6 +74,21 @@ describe('unread counts', () => {
       ],
     })
   })
+
+  test('leave out at once what the user has left, muted or not, and its mentions', async () => {
+    for (const id of ['h', 'i']) await side.log.created(id, ['alice', 'bob'])
+    for (const id of ['g', 'h', 'i']) await side.log.sent(id, 'alice', 'x', { mentions: ['bob'] })
+    await side.log.marked('bob', 'h', { muted: true })
+    await side.settled()
+    const without = async (...left: string[]) => {
+      const { total, mentions, conversations } = await side.readModels.unreadCounts.list('bob', (id) => left.includes(id))
+      return [total, mentions, conversations.map(({ conversationId }) => conversationId)]
+    }
+    expect(await without()).toEqual([2, 3, ['i', 'h', 'g']])
+    expect(await without('i')).toEqual([1, 2, ['h', 'g']])
+    expect(await without('h')).toEqual([2, 2, ['i', 'g']])
+    expect(await without('g', 'h', 'i')).toEqual([0, 0, []])
+  })
 })
 
 describe('receipts', () => {

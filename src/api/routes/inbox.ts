@@ -8,6 +8,8 @@ const Flag = (description: string) => Type.Optional(Type.Boolean({ description, 
 
 export function inboxRoutes(app: Api, parts: RouteParts): void {
   const { conversations, users, readModels } = parts
+  // The tables may lag behind a removal that was answered already.
+  const hasLeft = (userId: string) => (conversationId: string) => conversations.hasLeftLately(conversationId, userId)
 
   app.get(
     '/inbox',
@@ -31,8 +33,8 @@ export function inboxRoutes(app: Api, parts: RouteParts): void {
         hidden,
         recalledOf: (conversationId) => conversations.recalledLately(conversationId),
       })
-      // The table may lag behind a removal that was answered already.
-      return { items: items.filter(({ conversationId }) => !conversations.hasLeftLately(conversationId, userId)), ...rest }
+      const isGone = hasLeft(userId)
+      return { items: items.filter(({ conversationId }) => !isGone(conversationId)), ...rest }
     },
   )
 
@@ -85,7 +87,7 @@ export function inboxRoutes(app: Api, parts: RouteParts): void {
     async (request) => {
       const { userId } = actingUser(request)
       await shown(parts, request.query.minPosition)
-      return readModels.unreadCounts.list(userId)
+      return readModels.unreadCounts.list(userId, hasLeft(userId))
     },
   )
 }
