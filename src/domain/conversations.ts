@@ -36,7 +36,7 @@ import {
 import { RecentChanges } from './recent-changes.js'
 import type { SnapshotStore } from './snapshot-store.js'
 import type { Users } from './users.js'
-import { type Decider, type Folded, type Outcome, type Requester, Streams } from './write-path/streams.js'
+import { type Decider, type Folded, type Requester, Streams } from './write-path/streams.js'
 
 // The package is CommonJS: under nodenext its default is typed as the module.
 const canonicalize = canonicalizeModule as unknown as (value: unknown) => string | undefined
@@ -116,7 +116,7 @@ const receiptsDecider: Decider<ReceiptsState, ReceiptsCommand, typeof nothing, R
   decide: decideReceipts,
   isCurrent: () => true,
   weightOf: (state) => 1 + state.cursors.size,
-  snapshotVersion: 1,
+  snapshotVersion: 2,
   toJson: receiptsToJson,
   fromJson: receiptsFromJson,
 }
@@ -293,20 +293,28 @@ export class Conversations {
   /** Moves a member's read cursor. @throws {Refusal} invalid_request beyond the head */
   async markRead(conversationId: string, seq: number, requester: Requester): Promise<ReadMark> {
     const userId = requester.actor.userId ?? ''
-    const { state, position } = await this.open(conversationId, { userId })
-    if (seq > state.head) throw invalidField('seq', `is beyond the head, ${state.head}`)
-    const sentSeq = state.lastSent.get(userId) ?? null
+    const { state, position, joinedSeq } = await this.#openToMark(conversationId, userId, seq)
+    const sentSeq = sentSince(state, userId, joinedSeq)
     const ordinal = seq >= state.lastMessageSeq ? state.lastOrdinal : await this.#ordinalAt(conversationId, seq)
-    const outcome = await this.#receipts.execute(conversationId, { type: 'MarkRead', userId, seq, ordinal, sentSeq }, requester)
-    return readMark(outcome, userId, sentSeq, state.head, position)
+    const outcome = await this.#receipts.execute(conversationId, { type: 'MarkRead', userId, seq, joinedSeq, ordinal, sentSeq }, requester)
+    const readSeq = Math.max(cursorOf(outcome.folded.state, userId, joinedSeq).readSeq ?? 0, sentSeq ?? 0)
+    if (outcome.kind === 'appended') return { readSeq, head: state.head, position: lastOf(outcome.events).position, unchanged: false }
+    // The cursor may have been moved by reading or by sending: who waits for the later of the two sees it.
+    const { position: receiptsPosition } = outcome.folded
+    return { readSeq, head: state.head, position: receiptsPosition > position ? receiptsPosition : position, unchanged: true }
   }
 
   /** Moves a member's delivered cursor; what is not ahead of it is ignored. @throws {Refusal} */
   async markDelivered(conversationId: string, seq: number, requester: Requester): Promise<void> {
     const userId = requester.actor.userId ?? ''
-    const { state } = await this.open(conversationId, { userId })
-    if (seq > state.head) throw invalidField('seq', `is beyond the head, ${state.head}`)
-    await this.#receipts.execute(conversationId, { type: 'MarkDelivered', userId, seq }, requester)
+    const { joinedSeq } = await this.#openToMark(conversationId, userId, seq)
+    await this.#receipts.execute(conversationId, { type: 'MarkDelivered', userId, seq, joinedSeq }, requester)
+  }
+
+  async #openToMark(conversationId: string, userId: string, seq: number): Promise<OpenConversation & { joinedSeq: number }> {
+    const opened = await this.open(conversationId, { userId })
+    if (seq > opened.state.head) throw invalidField('seq', `is beyond the head, ${opened.state.head}`)
+    return { ...opened, joinedSeq: memberOf(opened.state, userId).joinedSeq }
   }
 
   /** Keeps what is in memory current with other nodes. */
@@ -450,6 +458,12 @@ export class Conversations {
   }
 }
 
+/** Seq of the last message that a member has sent since it joined, null where none. */
+function sentSince(state: ConversationState, userId: string, joinedSeq: number): number | null {
+  const sentSeq = state.lastSent.get(userId)
+  return sentSeq !== undefined && sentSeq > joinedSeq ? sentSeq : null
+}
+
 function lastOf(events: readonly RecordedEvent[]): RecordedEvent {
   const last = events.at(-1)
   if (!last) throw new Error('an append without events')
@@ -480,16 +494,4 @@ function isSameMessage(first: MessageSent, again: { content: unknown; replyToSeq
   const canonical = (message: { content: unknown; replyToSeq?: number; mentions?: readonly string[] }) =>
     canonicalize([message.content, message.replyToSeq ?? null, [...new Set(message.mentions ?? [])].sort()])
   return canonical(first) === canonical(again)
-}
-
-function readMark(
-  outcome: Outcome<ReceiptsState>,
-  userId: string,
-  sentSeq: number | null,
-  head: number,
-  conversationPosition: Position,
-): ReadMark {
-  const readSeq = Math.max(cursorOf(outcome.folded.state, userId).readSeq ?? 0, sentSeq ?? 0)
-  if (outcome.kind !== 'appended') return { readSeq, head, position: outcome.folded.position || conversationPosition, unchanged: true }
-  return { readSeq, head, position: lastOf(outcome.events).position, unchanged: false }
 }

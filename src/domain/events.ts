@@ -60,10 +60,11 @@ export interface MessageSent {
   mentions?: string[]
 }
 
+/** `joinedSeq`: which membership it is of, by the seq at which the user joined; absent: a member since the creation. */
 export type ReceiptEvent =
   /** `ordinal`: that of the last message at or below `seq`, so that unread needs no look-up. */
-  | { type: 'ReadUpTo'; data: { userId: string; seq: number; ordinal: number } }
-  | { type: 'DeliveredUpTo'; data: { userId: string; seq: number } }
+  | { type: 'ReadUpTo'; data: { userId: string; seq: number; ordinal: number; joinedSeq?: number } }
+  | { type: 'DeliveredUpTo'; data: { userId: string; seq: number; joinedSeq?: number } }
 
 export type UserEvent =
   | { type: 'UserRegistered'; data: Profile }

@@ -273,6 +273,24 @@ describe('reading', () => {
     expect(body.items.map(({ userId }: { userId: string }) => userId)).toEqual([reader.id])
   })
 
+  test('who comes back has read nothing until it reads, also below what it had read', async () => {
+    const [owner, member] = [await userOf(app), await userOf(app)]
+    const path = `/v1/conversations/${await groupOf(owner, member)}`
+    for (const text of ['one', 'two', 'three']) await say(owner, path.split('/').at(-1)!, text)
+    await member.post(`${path}/read`, { seq: 3 })
+    await member.post(`${path}/leave`)
+    const joined = (await owner.post(`${path}/members`, { userIds: [member.id] })).body
+    const readSeqAt = async (position: string) => {
+      const { items } = (await owner.get(`${path}/receipts?minPosition=${position}`)).body
+      return items.find(({ userId }: { userId: string }) => userId === member.id).readSeq
+    }
+    expect(await readSeqAt(joined.position)).toBeNull()
+    const read = (await member.post(`${path}/read`, { seq: 2 })).body
+    expect(read).toEqual({ readSeq: 2, position: expect.any(String) })
+    expect(await readSeqAt(read.position)).toBe(2)
+    expect((await member.post(`${path}/read`, { seq: 1 })).body).toMatchObject({ readSeq: 2, unchanged: true })
+  })
+
   test('inbox and unread counts forget a conversation as soon as its member has left', async () => {
     const [owner, member] = [await userOf(app), await userOf(app)]
     const group = await groupOf(owner, member)

@@ -488,6 +488,27 @@ describe('reading up to', () => {
     expect(await mark('anna', 4)).toMatchObject({ readSeq: 4, unchanged: false })
   })
 
+  test('what changes nothing says where one sees it: after the own message that moved the cursor', async () => {
+    await mark('ben', 3)
+    const { seq, position } = await send('ben', 'm3')
+    expect(await mark('ben', seq)).toEqual({ readSeq: seq, head: seq, position, unchanged: true })
+  })
+
+  test('who leaves and joins again begins anew', async () => {
+    await send('ben', 'm3')
+    await mark('ben', 5)
+    await conversations.markDelivered(group, 4, as('ben'))
+    await change('ben', { type: 'Leave' })
+    await change('anna', { type: 'AddMembers', userIds: ['ben'] })
+    expect(await mark('ben', 3)).toMatchObject({ readSeq: 3, unchanged: false })
+    expect(await mark('ben', 1)).toMatchObject({ readSeq: 3, unchanged: true })
+    await conversations.markDelivered(group, 2, as('ben'))
+    expect(receipts().slice(-2)).toEqual([
+      { type: 'ReadUpTo', userId: 'ben', seq: 3, ordinal: 2, joinedSeq: 7 },
+      { type: 'DeliveredUpTo', userId: 'ben', seq: 2, joinedSeq: 7 },
+    ])
+  })
+
   test('beyond the head is refused', async () => expect(await codeOf(mark('ben', 5))).toBe('invalid_request'))
   test('by a stranger is not found', async () => expect(await codeOf(mark('zoe', 0))).toBe('not_found'))
 

@@ -13,20 +13,28 @@ import {
 import { metadataOf } from '../support/given.js'
 import { givenReceipts, receiptsAfter } from '../support/given-user.js'
 
-const read = (userId: string, seq: number, ordinal = seq): ReceiptEvent => ({ type: 'ReadUpTo', data: { userId, seq, ordinal } })
-const delivered = (userId: string, seq: number): ReceiptEvent => ({ type: 'DeliveredUpTo', data: { userId, seq } })
-const markRead = (userId: string, seq: number, sentSeq: number | null = null): ReceiptsCommand => ({
+const since = (joinedSeq?: number) => (joinedSeq === undefined ? {} : { joinedSeq })
+const read = (userId: string, seq: number, joinedSeq?: number): ReceiptEvent => ({
+  type: 'ReadUpTo',
+  data: { userId, seq, ordinal: seq, ...since(joinedSeq) },
+})
+const delivered = (userId: string, seq: number, joinedSeq?: number): ReceiptEvent => ({
+  type: 'DeliveredUpTo',
+  data: { userId, seq, ...since(joinedSeq) },
+})
+const markRead = (userId: string, seq: number, sentSeq: number | null = null, joinedSeq = 0): ReceiptsCommand => ({
   type: 'MarkRead',
   userId,
   seq,
   ordinal: seq,
   sentSeq,
+  joinedSeq,
 })
-const markDelivered = (userId: string, seq: number): ReceiptsCommand => ({ type: 'MarkDelivered', userId, seq })
+const markDelivered = (userId: string, seq: number, joinedSeq = 0): ReceiptsCommand => ({ type: 'MarkDelivered', userId, seq, joinedSeq })
 
 describe('a read cursor', () => {
   test('begins nowhere, and may begin at 0', () => {
-    expect(cursorOf(noReceipts, 'ben')).toEqual({ readSeq: null, deliveredSeq: null })
+    expect(cursorOf(noReceipts, 'ben', 0)).toEqual({ readSeq: null, deliveredSeq: null, joinedSeq: 0 })
     givenReceipts().when(markRead('ben', 0)).thenEvents(read('ben', 0))
   })
   test('moves forward', () => givenReceipts(read('ben', 4)).when(markRead('ben', 5)).thenEvents(read('ben', 5)))
@@ -50,6 +58,25 @@ describe('a delivered cursor', () => {
   test('is not moved by reading', () => givenReceipts(read('ben', 9)).when(markDelivered('ben', 4)).thenEvents(delivered('ben', 4)))
 })
 
+describe('a member that left and joined again at 10', () => {
+  test('reads from nowhere, also what it had read before', () =>
+    givenReceipts(read('ben', 9))
+      .when(markRead('ben', 4, null, 10))
+      .thenEvents(read('ben', 4, 10)))
+  test('moves forward from there', () =>
+    givenReceipts(read('ben', 9), read('ben', 4, 10))
+      .when(markRead('ben', 3, null, 10))
+      .thenUnchanged())
+  test('has received nothing yet', () =>
+    givenReceipts(delivered('ben', 9))
+      .when(markDelivered('ben', 4, 10))
+      .thenEvents(delivered('ben', 4, 10)))
+  test('is not moved by a fact of the membership before that another node wrote late', () => {
+    const state = receiptsAfter(read('ben', 4, 10), read('ben', 9), delivered('ben', 9))
+    expect(cursorOf(state, 'ben', 10)).toEqual({ readSeq: 4, deliveredSeq: null, joinedSeq: 10 })
+  })
+})
+
 const command = fc.record({ userId: fc.constantFrom('ben', 'cleo'), seq: fc.nat(20), isRead: fc.boolean() })
 
 test('cursors never move back, through snapshots too', () => {
@@ -58,7 +85,7 @@ test('cursors never move back, through snapshots too', () => {
       let state = noReceipts
       let revision = 0
       for (const [i, { userId, seq, isRead }] of commands.entries()) {
-        const before = cursorOf(state, userId)
+        const before = cursorOf(state, userId, 0)
         const decision = decideReceipts(state, isRead ? markRead(userId, seq) : markDelivered(userId, seq))
         for (const event of decision.kind === 'events' ? decision.events : []) {
           state = evolveReceipts(state, {
@@ -68,7 +95,7 @@ test('cursors never move back, through snapshots too', () => {
             metadata: metadataOf(userId, revision++),
           })
         }
-        const now = cursorOf(state, userId)
+        const now = cursorOf(state, userId, 0)
         const [moved, was, other, otherWas] = isRead
           ? [now.readSeq, before.readSeq, now.deliveredSeq, before.deliveredSeq]
           : [now.deliveredSeq, before.deliveredSeq, now.readSeq, before.readSeq]
@@ -81,8 +108,9 @@ test('cursors never move back, through snapshots too', () => {
 })
 
 test('a fact that would move a cursor back is folded to no effect: two nodes may have raced', () => {
-  expect(cursorOf(receiptsAfter(read('ben', 7), read('ben', 4), delivered('ben', 3), delivered('ben', 2)), 'ben')).toEqual({
+  expect(cursorOf(receiptsAfter(read('ben', 7), read('ben', 4), delivered('ben', 3), delivered('ben', 2)), 'ben', 0)).toEqual({
     readSeq: 7,
     deliveredSeq: 3,
+    joinedSeq: 0,
   })
 })

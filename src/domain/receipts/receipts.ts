@@ -7,6 +7,8 @@ import type { Fact, ReceiptEvent } from '../events.js'
 export interface Cursor {
   readSeq: number | null
   deliveredSeq: number | null
+  /** Who leaves and joins again begins anew. */
+  joinedSeq: number
 }
 
 export interface ReceiptsState {
@@ -15,18 +17,23 @@ export interface ReceiptsState {
 
 export type ReceiptsCommand =
   /** `ordinal`: that of the last message at or below `seq`. `sentSeq`: the reader's own last message, which it has read by sending it. */
-  | { type: 'MarkRead'; userId: string; seq: number; ordinal: number; sentSeq: number | null }
-  | { type: 'MarkDelivered'; userId: string; seq: number }
+  | { type: 'MarkRead'; userId: string; seq: number; joinedSeq: number; ordinal: number; sentSeq: number | null }
+  | { type: 'MarkDelivered'; userId: string; seq: number; joinedSeq: number }
 
 export const noReceipts: ReceiptsState = { cursors: PersistentMap() }
-const noCursor: Cursor = { readSeq: null, deliveredSeq: null }
 
-export const cursorOf = (state: ReceiptsState, userId: string): Cursor => state.cursors.get(userId) ?? noCursor
+/** How far the member is that joined at `joinedSeq`. */
+export function cursorOf(state: ReceiptsState, userId: string, joinedSeq: number): Cursor {
+  const cursor = state.cursors.get(userId)
+  return cursor?.joinedSeq === joinedSeq ? cursor : { readSeq: null, deliveredSeq: null, joinedSeq }
+}
 
 /** The state after one more event; cursors only move forward. */
 export function evolveReceipts(state: ReceiptsState, event: Fact<ReceiptEvent>): ReceiptsState {
-  const { userId, seq } = event.data
-  const cursor = cursorOf(state, userId)
+  const { userId, seq, joinedSeq = 0 } = event.data
+  // Another node may have written it when the member had left and come back already.
+  if (joinedSeq < (state.cursors.get(userId)?.joinedSeq ?? 0)) return state
+  const cursor = cursorOf(state, userId, joinedSeq)
   const moved =
     event.type === 'ReadUpTo'
       ? { ...cursor, readSeq: Math.max(seq, cursor.readSeq ?? 0) }
@@ -36,14 +43,16 @@ export function evolveReceipts(state: ReceiptsState, event: Fact<ReceiptEvent>):
 
 /** Decides one move of one cursor: forward, or unchanged. */
 export function decideReceipts(state: ReceiptsState, command: ReceiptsCommand): Decision<ReceiptEvent> {
-  const cursor = cursorOf(state, command.userId)
+  const { userId, seq, joinedSeq } = command
+  const cursor = cursorOf(state, userId, joinedSeq)
+  const membership = joinedSeq === 0 ? {} : { joinedSeq }
   switch (command.type) {
     case 'MarkRead':
-      if (command.seq <= Math.max(cursor.readSeq ?? -1, command.sentSeq ?? -1)) return unchanged
-      return decided({ type: 'ReadUpTo', data: { userId: command.userId, seq: command.seq, ordinal: command.ordinal } })
+      if (seq <= Math.max(cursor.readSeq ?? -1, command.sentSeq ?? -1)) return unchanged
+      return decided({ type: 'ReadUpTo', data: { userId, seq, ordinal: command.ordinal, ...membership } })
     case 'MarkDelivered':
-      if (command.seq <= (cursor.deliveredSeq ?? -1)) return unchanged
-      return decided({ type: 'DeliveredUpTo', data: { userId: command.userId, seq: command.seq } })
+      if (seq <= (cursor.deliveredSeq ?? -1)) return unchanged
+      return decided({ type: 'DeliveredUpTo', data: { userId, seq, ...membership } })
     default:
       return unreachable(command)
   }
