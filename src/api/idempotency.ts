@@ -5,6 +5,7 @@
 import { createHash } from 'node:crypto'
 import { isDeepStrictEqual } from 'node:util'
 import { LRUCache } from 'lru-cache'
+import { canonicalJson } from '../domain/canonical-json.js'
 import { Refusal, invalidField } from '../domain/errors.js'
 import type { RecordedEvent } from '../domain/event-store.js'
 import { type ConversationEvent, type JoinPolicy, type JsonObject, factOf } from '../domain/events.js'
@@ -18,7 +19,7 @@ export interface NewGroup {
   custom?: JsonObject
 }
 
-const DIRECT_KEYS_MAX = 20_000
+const DIRECT_CHARACTERS_MAX = 16 << 20
 const DIRECT_KEY_MS = 24 * 60 * 60 * 1_000
 
 const keyForm = /^[ -~]{1,128}$/
@@ -45,23 +46,35 @@ export function requireSameGroup(first: RecordedEvent, group: NewGroup): void {
   if (!isSame) throw conflict()
 }
 
-/**
- * Keys that came with direct conversations. Those are repeated safely by their nature, whatever the key;
- * so it is only remembered here, for a day and while this process runs, in order to tell a client that it uses a key twice.
- */
-export class DirectKeys {
-  readonly #conversationIds = new LRUCache<string, string>({ max: DIRECT_KEYS_MAX, ttl: DIRECT_KEY_MS })
+export interface NewDirect {
+  memberIds: readonly string[]
+  custom?: JsonObject
+}
 
-  /** @throws {Refusal} idempotency_conflict */
-  require(userId: string, key: string, conversationId: string | undefined): void {
-    const known = this.#conversationIds.get(`${userId} ${key}`)
-    if (known !== undefined && known !== conversationId) throw conflict()
+/**
+ * Keys that came with direct conversations, each with its body and first result. Those conversations are repeated safely
+ * by their nature, whatever the key; so it is only remembered here, for a day and while this process runs.
+ */
+export class DirectKeys<View extends object> {
+  readonly #first = new LRUCache<string, { body: string; view: View }>({
+    maxSize: DIRECT_CHARACTERS_MAX,
+    sizeCalculation: ({ body, view }) => body.length + JSON.stringify(view).length,
+    ttl: DIRECT_KEY_MS,
+  })
+
+  /** What the key has led to. `undefined` for the body: none, another kind is asked for. @throws {Refusal} idempotency_conflict */
+  find(userId: string, key: string, body: NewDirect | undefined): View | undefined {
+    const first = this.#first.get(`${userId} ${key}`)
+    if (first && first.body !== bodyText(body)) throw conflict()
+    return first?.view
   }
 
-  remember(userId: string, key: string, conversationId: string): void {
-    this.#conversationIds.set(`${userId} ${key}`, conversationId)
+  remember(userId: string, key: string, body: NewDirect, view: View): void {
+    this.#first.set(`${userId} ${key}`, { body: bodyText(body), view })
   }
 }
+
+const bodyText = (body: NewDirect | undefined) => canonicalJson(body ? [body.memberIds, body.custom ?? null] : null)
 
 export const conflict = () =>
   new Refusal(

@@ -1,4 +1,4 @@
-import canonicalizeModule from 'canonicalize'
+import { canonicalJson } from './canonical-json.js'
 import { type ClientEvent, encodeEvent, isoOf, messageShownBy, messageShownIn } from './client-event.js'
 import type { ConversationCommand, ConversationContext, MessageCommand, MessageFacts } from './conversation/commands.js'
 import { decide, memberOf } from './conversation/decide.js'
@@ -37,9 +37,6 @@ import { RecentChanges } from './recent-changes.js'
 import type { SnapshotStore } from './snapshot-store.js'
 import type { Users } from './users.js'
 import { type Decider, type Folded, type Requester, Streams } from './write-path/streams.js'
-
-// The package is CommonJS: under nodenext its default is typed as the module.
-const canonicalize = canonicalizeModule as unknown as (value: unknown) => string | undefined
 
 /** Who reads: a user, or an app with the scope to audit. */
 export type Reader = { userId: string } | { audit: true }
@@ -489,9 +486,9 @@ function messageFactsOf(event: RecordedEvent | undefined): MessageFacts | undefi
   }
 }
 
-/** RFC 8785: content and replyToSeq as canonical JSON, mentions as a set. */
+/** Content and replyToSeq as canonical JSON, mentions as a set. */
 function isSameMessage(first: MessageSent, again: { content: unknown; replyToSeq?: number; mentions?: readonly string[] }): boolean {
   const canonical = (message: { content: unknown; replyToSeq?: number; mentions?: readonly string[] }) =>
-    canonicalize([message.content, message.replyToSeq ?? null, [...new Set(message.mentions ?? [])].sort()])
+    canonicalJson([message.content, message.replyToSeq ?? null, [...new Set(message.mentions ?? [])].sort()])
   return canonical(first) === canonical(again)
 }

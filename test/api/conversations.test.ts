@@ -67,11 +67,15 @@ describe('POST /conversations', () => {
       expect((await create(user, { ...group, ...change }, 'key')).body.code).toBe('idempotency_conflict')
     })
 
-    test('a key of a direct conversation is not for another one', async () => {
+    test('a key of a direct conversation gives the first result, and is not for another body', async () => {
       const user = await userOf(app)
       const [one, other] = [unique('one'), unique('other')]
-      expect((await create(user, { type: 'direct', memberIds: [one] }, 'key')).status).toBe(201)
-      expect((await create(user, { type: 'direct', memberIds: [one] }, 'key')).status).toBe(200)
+      const first = await create(user, { type: 'direct', memberIds: [one], custom: { a: 1, b: 2 } }, 'key')
+      expect(first.status).toBe(201)
+      await say(user, first.body.conversationId, 'hello')
+      const again = await create(user, { type: 'direct', memberIds: [one], custom: { b: 2, a: 1 } }, 'key')
+      expect([again.status, again.body]).toEqual([200, first.body])
+      expect((await create(user, { type: 'direct', memberIds: [one] }, 'key')).body.code).toBe('idempotency_conflict')
       expect((await create(user, { type: 'direct', memberIds: [other] }, 'key')).body.code).toBe('idempotency_conflict')
       expect((await create(user, group, 'key')).body.code).toBe('idempotency_conflict')
     })

@@ -42,7 +42,7 @@ const Change = closedObject(
 
 export function conversationRoutes(app: Api, parts: RouteParts): void {
   const { conversations } = parts
-  const directKeys = new DirectKeys()
+  const directKeys: Keys['directKeys'] = new DirectKeys()
 
   app.post(
     '/conversations',
@@ -114,14 +114,16 @@ export function conversationRoutes(app: Api, parts: RouteParts): void {
   )
 }
 
+type View = ReturnType<typeof conversationView>
+
 interface Opened {
   created: boolean
-  view: ReturnType<typeof conversationView>
+  view: View
 }
 
 interface Keys {
   key: string | undefined
-  directKeys: DirectKeys
+  directKeys: DirectKeys<View>
 }
 
 async function openDirect(
@@ -136,12 +138,12 @@ async function openDirect(
   if (body.name !== undefined) throw invalidField('name', 'is not for a direct conversation')
   if (body.joinPolicy !== undefined) throw invalidField('joinPolicy', 'is not for a direct conversation')
   const conversationId = conversations.directId(userId, otherId)
-  if (key !== undefined) {
-    directKeys.require(userId, key, conversationId)
-    if (await firstEvent(store, keyedGroupId(userId, key))) throw conflict()
-  }
+  if (key === undefined) return opened(await create(conversations, conversationId, body, requester))
+  const first = directKeys.find(userId, key, body)
+  if (first) return { created: false, view: first }
+  if (await firstEvent(store, keyedGroupId(userId, key))) throw conflict()
   const conversation = opened(await create(conversations, conversationId, body, requester))
-  if (key !== undefined) directKeys.remember(userId, key, conversationId)
+  directKeys.remember(userId, key, body, conversation.view)
   return conversation
 }
 
@@ -152,7 +154,7 @@ async function createGroup(
   { key, directKeys }: Keys,
 ): Promise<Opened> {
   if (key === undefined) return opened(await create(conversations, newGroupId(), body, requester))
-  directKeys.require(userId, key, undefined)
+  directKeys.find(userId, key, undefined)
   const conversationId = keyedGroupId(userId, key)
   const before = await firstEvent(store, conversationId)
   if (before) return repeated(conversationId, before, body)
