@@ -1,5 +1,6 @@
 /** The composition root: the only place that constructs adapters and hands them to those who use them. */
 import { randomUUID } from 'node:crypto'
+import type { FastifyInstance } from 'fastify'
 import { Gauge, Registry, collectDefaultMetrics } from 'prom-client'
 import { createApi } from './api/api.js'
 import type { RequestCounts } from './api/request-counts.js'
@@ -19,6 +20,7 @@ import type { OnlineDevices } from './gateway/online-devices.js'
 import { LivePresence } from './gateway/presence.js'
 import { type Signals, noSignals } from './gateway/signals.js'
 import { TIMES, type Times } from './gateway/times.js'
+import { isLoss } from './projections/database.js'
 import { ReadModels } from './projections/read-models.js'
 import { channelsOf } from './redis/keys.js'
 import { RedisLink } from './redis/link.js'
@@ -26,6 +28,7 @@ import { RedisOnlineDevices } from './redis/online-devices.js'
 import { RedisRequestCounts } from './redis/request-counts.js'
 import { RedisSignals } from './redis/signals.js'
 import type { Secrets } from './secrets.js'
+import { StartError } from './start-error.js'
 
 /** Entries (members, recent messages, cursors) of folded states in memory: about 150 bytes each. */
 const STATES_WEIGHT_MAX = 2_000_000
@@ -49,13 +52,13 @@ export interface App {
   stop(): Promise<void>
 }
 
-/** The log. @throws {StoreUnavailable} */
-export const openEventStore = ({ eventStoreUrl }: Config, connectionString: string, logger: Logger): Promise<EventStore> =>
+/** The log. @throws {StartError} that names the setting, where it leads to no server */
+export const openEventStore = ({ eventStoreUrl, databaseUrl }: Config, connectionString: string, logger: Logger): Promise<EventStore> =>
   eventStoreUrl === undefined
-    ? PostgresEventStore.open({ connectionString, logger })
-    : KurrentDbEventStore.open({ connectionString: eventStoreUrl, logger })
+    ? reached('DATABASE_URL', databaseUrl, PostgresEventStore.open({ connectionString, logger }))
+    : reached('EVENTSTORE_URL', eventStoreUrl, KurrentDbEventStore.open({ connectionString: eventStoreUrl, logger }))
 
-/** Opens log and read models, and serves. @throws when one of them can not be opened or the address is taken */
+/** Opens log and read models, and serves. @throws {StartError} when one of them can not be reached or the address is taken */
 export async function startApp(options: AppOptions): Promise<App> {
   const { config, connectionString, logger } = options
   const stopping: (() => Promise<void>)[] = []
@@ -65,13 +68,14 @@ export async function startApp(options: AppOptions): Promise<App> {
   try {
     const store = await openEventStore(config, connectionString, logger)
     stopping.push(() => store.close())
-    const readModels = await ReadModels.open({
+    const opening = ReadModels.open({
       connectionString,
       store,
       logger,
       fanoutOnWriteMax: config.fanoutOnWriteMembersMax,
       project: config.roles.has('projections'),
     })
+    const readModels = await reached('DATABASE_URL', config.databaseUrl, opening)
     stopping.push(() => readModels.close())
     const url = await serve(options, store, readModels, stopping)
     return { url, stop }
@@ -127,7 +131,32 @@ async function serve(
     () => live.stop(),
   )
   live.gateway?.listen(api.server)
-  return api.listen({ host: config.host, port: config.port })
+  return listen(api, config)
+}
+
+/** What is there only while a server answers at the URL of a setting. A database of our own is nobody's setting. */
+async function reached<Opened>(setting: string, url: string | undefined, opening: Promise<Opened>): Promise<Opened> {
+  try {
+    return await opening
+  } catch (error) {
+    if (url === undefined || !isLoss(error)) throw error
+    // Of several addresses that were tried there is a code, and no message.
+    const { message, code = '' } = ((error as Error).cause ?? error) as NodeJS.ErrnoException
+    throw new StartError(`${setting} leads to no server that lets us in: ${firstLine(message) || code}.`)
+  }
+}
+
+const firstLine = (text: string) => text.split('\n', 1)[0]!.replace(/[.\s]+$/, '')
+
+async function listen(api: FastifyInstance, { host, port }: Config): Promise<string> {
+  try {
+    return await api.listen({ host, port })
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException
+    if (code === 'EADDRINUSE') throw new StartError(`PORT ${port} of HOST ${host} is in use: stop what uses it, or take another PORT.`)
+    if (code === 'EACCES') throw new StartError(`PORT ${port} is not for this user: take one above 1023.`)
+    throw new StartError(`HOST ${host} is no address of this machine (${code}).`)
+  }
 }
 
 /** What nodes share beside log and read models: in Redis, or of this node alone. */

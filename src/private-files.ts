@@ -1,10 +1,26 @@
 import { randomUUID } from 'node:crypto'
-import { mkdir, open, rename, rm } from 'node:fs/promises'
+import { mkdir, open, rename, rm, stat } from 'node:fs/promises'
 import { dirname } from 'node:path'
 
-/** Makes a directory that only its owner can enter; one that exists is left as it is. */
+/** Makes a directory that only its owner can enter, and those above it; one that exists is left as it is. */
 export async function makePrivateDir(path: string): Promise<void> {
-  await mkdir(path, { recursive: true, mode: 0o700 })
+  if (await makeDir(path)) return
+  await makePrivateDir(dirname(path))
+  // Not by the `recursive` of mkdir: where a file system says ENOENT although the parent is there, as /proc does, that tries for ever.
+  if (!(await makeDir(path))) throw new Error(`no directory can be made in ${dirname(path)}`)
+}
+
+/** False: its parent is missing. */
+async function makeDir(path: string): Promise<boolean> {
+  try {
+    await mkdir(path, { mode: 0o700 })
+    return true
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException
+    if (code === 'ENOENT') return false
+    if (code === 'EEXIST' && (await stat(path)).isDirectory()) return true
+    throw error
+  }
 }
 
 /** Writes a file that only its owner can read, whole or not at all, and on the disk before it returns. */

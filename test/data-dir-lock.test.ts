@@ -54,3 +54,7 @@ test('a data directory that cannot be is one sentence', async () => {
   await writeFile(file, '')
   await expect(acquireDataDirLock(join(file, 'data'))).rejects.toThrow(StartError)
 })
+
+test.skipIf(process.platform !== 'linux')('a data directory in /proc is refused, and not tried for ever', async () => {
+  await expect(acquireDataDirLock('/proc/convolog/data')).rejects.toThrow(/^DATA_DIR \/proc\/convolog\/data cannot be used: .+\.$/)
+})

@@ -6,8 +6,8 @@ const userId = new RegExp(USER_ID_PATTERN)
 export const isUserId = (text: string) => userId.test(text)
 
 export const CONVERSATION_ID_MAX = 80
-/** Of those that are made here, and nothing that a store could choke on. */
-export const CONVERSATION_ID_PATTERN = `^[A-Za-z0-9_-]{1,${CONVERSATION_ID_MAX}}$`
+/** Opaque to who asks: one that the server would not make is one that is not there. But no store takes NUL. */
+export const CONVERSATION_ID_PATTERN = String.raw`^[^\u0000]*$`
 /** A seq is a revision, and those are 32 bits wide in the stores: what is beyond is none. */
 export const SEQ_MAX = 2 ** 31 - 1
 
