@@ -5,7 +5,7 @@
 import { createHash } from 'node:crypto'
 import { isDeepStrictEqual } from 'node:util'
 import { LRUCache } from 'lru-cache'
-import { canonicalJson } from '../domain/canonical-json.js'
+import { canonicalJson, isSameJson } from '../domain/canonical-json.js'
 import { Refusal, invalidField } from '../domain/errors.js'
 import type { RecordedEvent } from '../domain/event-store.js'
 import { type ConversationEvent, type JoinPolicy, type JsonObject, factOf } from '../domain/events.js'
@@ -42,7 +42,7 @@ export function requireSameGroup(first: RecordedEvent, group: NewGroup): void {
     isDeepStrictEqual(members, new Set(data.members.map(({ userId }) => userId))) &&
     group.name === data.name &&
     (group.joinPolicy ?? 'invite') === data.joinPolicy &&
-    isDeepStrictEqual(group.custom, data.custom)
+    isSameJson(group.custom, data.custom)
   if (!isSame) throw conflict()
 }
 

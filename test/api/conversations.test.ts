@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { type TestApp, type TestCaller, directOf, groupOf, say, startTestApp, unique, userOf } from '../support/app.js'
+import { type Answer, type TestApp, type TestCaller, directOf, groupOf, say, startTestApp, unique, userOf } from '../support/app.js'
 
 let app: TestApp
 beforeAll(async () => {
@@ -127,6 +127,26 @@ describe('writes that change nothing', () => {
       expect((await owner.put(path)).body).toMatchObject({ unchanged: true })
     }
     expect((await owner.get(at)).body.head).toBe(1)
+  })
+
+  test('what is the same JSON changes nothing, however it is written', async () => {
+    const user = await userOf(app)
+    const [first, again] = ['{"a":1,"b":[10,-0]}', '{"b":[1e1,0],"a":1.0}']
+    const twice = async (write: (json: string) => Promise<Answer>) => {
+      await write(first)
+      return (await write(again)).body
+    }
+    const group = (custom: string) => user.post('/v1/conversations', `{"type":"group","memberIds":[],"custom":${custom}}`, key)
+    const key = { 'idempotency-key': 'key' }
+    const { conversationId } = (await group(first)).body
+    expect((await twice(group)).conversationId).toBe(conversationId)
+    const path = `/v1/conversations/${conversationId}`
+    const content = (data: string) => `"content":{"type":"custom","data":${data}}`
+    const message = await twice((json) => user.post(`${path}/messages`, `{"clientMessageId":"x",${content(json)}}`))
+    expect(message).toMatchObject({ duplicate: true })
+    expect(await twice((json) => user.patch(`${path}/messages/${message.seq}`, `{${content(json)}}`))).toMatchObject({ unchanged: true })
+    expect(await twice((json) => user.patch(path, `{"custom":${json}}`))).toMatchObject({ unchanged: true })
+    expect(await twice((json) => user.put(`/v1/users/${user.id}`, `{"custom":${json}}`))).toMatchObject({ unchanged: true })
   })
 
   test('members are added once, and counted', async () => {

@@ -1,4 +1,4 @@
-import { isDeepStrictEqual } from 'node:util'
+import { isSameJson } from '../canonical-json.js'
 import { type Decision, decided, unchanged } from '../decision.js'
 import { Refusal, invalidField, notFound, unreachable } from '../errors.js'
 import type { ConversationEvent, Role } from '../events.js'
@@ -125,7 +125,7 @@ function changedFields(state: ConversationState, { name, joinPolicy, custom }: O
   const changes: Extract<ConversationEvent, { type: 'ConversationUpdated' }>['data'] = {}
   if (name !== undefined && name !== state.name) changes.name = name
   if (joinPolicy !== undefined && joinPolicy !== state.joinPolicy) changes.joinPolicy = joinPolicy
-  if (custom !== undefined && !isDeepStrictEqual(custom ?? {}, state.custom)) changes.custom = custom ?? {}
+  if (custom !== undefined && !isSameJson(custom ?? {}, state.custom)) changes.custom = custom ?? {}
   return changes
 }
 
@@ -306,7 +306,7 @@ function edit(
   if (message.senderId !== userId) throw new Refusal('forbidden', 'Only its sender edits a message.')
   requireMaySpeak(state, member, context)
   requireNotRecalled(message)
-  if (isDeepStrictEqual(message.content, command.content)) return unchanged
+  if (isSameJson(message.content, command.content)) return unchanged
   return decided({ type: 'MessageEdited', data: { messageSeq: command.seq, content: command.content } })
 }
 

@@ -1,6 +1,6 @@
 /** A user as a fold of its own stream: profile, contacts, blocks, devices, and its marks on conversations. */
-import { isDeepStrictEqual } from 'node:util'
 import { Map as PersistentMap, Set as PersistentSet } from 'immutable'
+import { isSameJson } from '../canonical-json.js'
 import { type Decision, decided, unchanged } from '../decision.js'
 import { invalidField, notFound, unreachable } from '../errors.js'
 import type { Fact, Profile, UserEvent } from '../events.js'
@@ -92,7 +92,7 @@ function marked(state: UserState, data: Extract<UserEvent, { type: 'InboxMarked'
 export function decideUser(state: UserState, command: UserCommand, selfId: string): Decision<UserEvent> {
   switch (command.type) {
     case 'SetProfile':
-      if (isDeepStrictEqual(command.profile, state.profile)) return unchanged
+      if (isSameJson(command.profile, state.profile)) return unchanged
       return decided({ type: state.profile === null ? 'UserRegistered' : 'ProfileChanged', data: command.profile })
     case 'AddContact':
       return add(state.contacts, command.userId, selfId, 'ContactAdded')
