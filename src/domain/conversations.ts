@@ -2,9 +2,9 @@ import { canonicalJson } from './canonical-json.js'
 import { type ClientEvent, encodeEvent, isoOf, messageShownBy, messageShownIn } from './client-event.js'
 import type { ConversationCommand, ConversationContext, MessageCommand, MessageFacts } from './conversation/commands.js'
 import { decide, memberOf } from './conversation/decide.js'
+import type { Member } from './conversation/members.js'
 import {
   type ConversationState,
-  type Member,
   SNAPSHOT_VERSION,
   evolve,
   exists,
@@ -356,7 +356,7 @@ export class Conversations {
       return other !== undefined && !exists(state) && this.#users.isBlockBetween(userId, other)
     }
     if (state.type !== 'direct' || !state.members.has(userId)) return false
-    const other = state.members.findKey((_, memberId) => memberId !== userId)
+    const other = state.members.findOther(userId)
     return other !== undefined && this.#users.isBlockBetween(userId, other)
   }
 

@@ -30,7 +30,7 @@ export class Typing {
   async relay(connection: Connection, conversationId: string, on: boolean): Promise<void> {
     const { userId } = connection
     const { state } = await this.#conversations.open(conversationId, { userId })
-    const other = state.type === 'direct' ? state.members.findKey((_, memberId) => memberId !== userId) : undefined
+    const other = state.type === 'direct' ? state.members.findOther(userId) : undefined
     if (other !== undefined && (await this.#users.isBlockBetween(userId, other)))
       throw new Refusal('blocked', 'One of the two has blocked the other: nobody is told of typing here.')
     if (on && !this.#isDue(`${userId} ${conversationId}`)) return

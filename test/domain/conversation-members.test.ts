@@ -32,7 +32,7 @@ const create = (more: Partial<Extract<ConversationCommand, { type: 'CreateConver
 const roleChanged = (userId: string, role: Role): ConversationEvent => ({ type: 'MemberRoleChanged', data: { userId, role } })
 const memberJoined = (userId: string, role: Role = 'member'): ConversationEvent => ({ type: 'MemberJoined', data: { userId, role } })
 const rolesOf = (state: Parameters<Parameters<ReturnType<typeof given>['thenState']>[0]>[0]) =>
-  Object.fromEntries(state.members.map(({ role }) => role))
+  Object.fromEntries([...state.members].map(([userId, { role }]) => [userId, role]))
 
 describe('creating', () => {
   test('a group makes its creator the owner, in one event', () =>

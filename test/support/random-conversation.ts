@@ -135,12 +135,12 @@ export class RandomConversation {
 
 /** A state in a form that compares: the order in which maps are walked says nothing. */
 export function plain(state: ConversationState): unknown {
-  const { members, lastSent, younger, older, ...rest } = JSON.parse(JSON.stringify(stateToJson(state))) as Record<string, never>
+  const { members: _, lastSent, younger, older, ...rest } = JSON.parse(JSON.stringify(stateToJson(state))) as Record<string, never>
   const sorted = (entries: [string, unknown][]) => entries.toSorted(([one], [other]) => (one < other ? -1 : 1))
   const recent = ({ since, messages, changes }: { since: number; messages: [string, unknown][]; changes: unknown[] }) => ({
     since,
     messages: sorted(messages),
     changes,
   })
-  return { ...rest, members: sorted(members!), lastSent: sorted(lastSent!), younger: recent(younger!), older: recent(older!) }
+  return { ...rest, members: sorted([...state.members]), lastSent: sorted(lastSent!), younger: recent(younger!), older: recent(older!) }
 }

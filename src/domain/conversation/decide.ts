@@ -3,7 +3,8 @@ import { type Decision, decided, unchanged } from '../decision.js'
 import { Refusal, invalidField, notFound, unreachable } from '../errors.js'
 import type { ConversationEvent, Role } from '../events.js'
 import type { ConversationCommand, ConversationContext, MessageCommand, MessageFacts } from './commands.js'
-import { type ConversationState, type Member, type MessageChange, changesSince, exists, findRecentMessage, messageKey } from './state.js'
+import type { Member } from './members.js'
+import { type ConversationState, type MessageChange, changesSince, exists, findRecentMessage, messageKey } from './state.js'
 
 type ConversationDecision = Decision<ConversationEvent>
 type Of<Type extends ConversationCommand['type']> = Extract<ConversationCommand, { type: Type }>

@@ -1,15 +1,6 @@
 import { List, Map as PersistentMap } from 'immutable'
 import type { Content, ConversationEvent, ConversationType, Fact, JoinPolicy, JsonObject, Role } from '../events.js'
-
-export interface Member {
-  role: Role
-  /** Order of joining, over the whole conversation: who has stood longest takes over. */
-  rank: number
-  joinedSeq: number
-  joinedAt: number
-  /** The conversation's last ordinal when it joined: unread starts there. */
-  joinedOrdinal: number
-}
+import { Members, type MembersJson } from './members.js'
 
 /** A change to an earlier message, kept while it is recent. */
 export interface MessageChange {
@@ -48,7 +39,7 @@ export interface ConversationState {
   lastOrdinal: number
   /** Seq of the last message, 0 where there is none. */
   lastMessageSeq: number
-  members: PersistentMap<string, Member>
+  members: Members
   ownerId: string | null
   nextRank: number
   /** Sending moves the sender's own read cursor: userId → seq of the last message it sent. */
@@ -74,7 +65,7 @@ export const noConversation: ConversationState = {
   createdBy: '',
   lastOrdinal: 0,
   lastMessageSeq: 0,
-  members: PersistentMap(),
+  members: Members.of([]),
   ownerId: null,
   nextRank: 0,
   lastSent: PersistentMap(),
@@ -178,12 +169,12 @@ function create(next: ConversationState, event: Fact<Extract<ConversationEvent, 
   next.custom = data.custom ?? {}
   next.createdAt = metadata.at
   next.createdBy = metadata.actor.userId ?? ''
-  next.members = next.members.withMutations((members) => {
-    for (const { userId, role } of data.members) {
-      members.set(userId, { role, rank: next.nextRank++, joinedSeq: event.revision, joinedAt: metadata.at, joinedOrdinal: 0 })
+  next.members = Members.of(
+    data.members.map(({ userId, role }) => {
       if (role === 'owner') next.ownerId = userId
-    }
-  })
+      return [userId, { role, rank: next.nextRank++, joinedSeq: event.revision, joinedAt: metadata.at, joinedOrdinal: 0 }]
+    }),
+  )
 }
 
 function join(next: ConversationState, userId: string, role: Role, { revision, metadata }: Fact<ConversationEvent>): void {
@@ -227,7 +218,7 @@ export const weightOf = (state: ConversationState) =>
 
 type RecentJson = { since: number; messages: [string, number][]; changes: MessageChange[] }
 type StateJson = Omit<ConversationState, 'members' | 'lastSent' | 'younger' | 'older'> & {
-  members: [string, Member][]
+  members: MembersJson
   lastSent: [string, number][]
   younger: RecentJson
   older: RecentJson
@@ -241,11 +232,11 @@ const recentFromJson = (json: RecentJson): Recent => ({
 })
 
 /** For snapshots. A change of shape takes a new SNAPSHOT_VERSION; old snapshots are then ignored. */
-export const SNAPSHOT_VERSION = 1
+export const SNAPSHOT_VERSION = 2
 export const stateToJson = (state: ConversationState): unknown =>
   ({
     ...state,
-    members: [...state.members],
+    members: state.members.toJson(),
     lastSent: [...state.lastSent],
     younger: recentToJson(state.younger),
     older: recentToJson(state.older),
@@ -255,7 +246,7 @@ export function stateFromJson(value: unknown): ConversationState {
   const json = value as StateJson
   return {
     ...json,
-    members: PersistentMap(json.members),
+    members: Members.fromJson(json.members),
     lastSent: PersistentMap(json.lastSent),
     younger: recentFromJson(json.younger),
     older: recentFromJson(json.older),
