@@ -206,15 +206,8 @@ function changeOf({ type, data, revision, metadata }: Fact<ChangeEvent>): Messag
   return change
 }
 
-/** How much memory a state holds on to, in entries: what the bound of a cache counts. */
-export const weightOf = (state: ConversationState) =>
-  1 +
-  state.members.size +
-  state.lastSent.size +
-  state.younger.messages.size +
-  state.older.messages.size +
-  state.younger.changes.size +
-  state.older.changes.size
+/** How much memory a state holds on to, in entries: what the bound of a cache counts. The window has at most one a revision. */
+export const weightOf = (state: ConversationState) => 1 + state.members.size + state.lastSent.size + state.head - windowStart(state)
 
 type RecentJson = { since: number; messages: [string, number][]; changes: MessageChange[] }
 type StateJson = Omit<ConversationState, 'members' | 'lastSent' | 'younger' | 'older'> & {
@@ -225,11 +218,17 @@ type StateJson = Omit<ConversationState, 'members' | 'lastSent' | 'younger' | 'o
 }
 
 const recentToJson = (recent: Recent): RecentJson => ({ since: recent.since, messages: [...recent.messages], changes: [...recent.changes] })
-const recentFromJson = (json: RecentJson): Recent => ({
-  since: json.since,
-  messages: PersistentMap(json.messages),
-  changes: List(json.changes),
-})
+/** The map is made when somebody sends: who only opens a conversation does not need it. */
+function recentFromJson(json: RecentJson): Recent {
+  let messages: PersistentMap<string, number> | undefined
+  return {
+    since: json.since,
+    get messages() {
+      return (messages ??= PersistentMap(json.messages))
+    },
+    changes: List(json.changes),
+  }
+}
 
 /** For snapshots. A change of shape takes a new SNAPSHOT_VERSION; old snapshots are then ignored. */
 export const SNAPSHOT_VERSION = 2
