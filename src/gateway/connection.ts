@@ -48,6 +48,8 @@ export class Connection {
   readonly #inFlight = new Set<Promise<void>>()
   #queue: Buffer[] = []
   #queuedBytes = 0
+  /** Is written to at the end of this loop turn. */
+  #isDue = false
   /** Something came since the last look. */
   #isHeard = true
   #heardAt = 0
@@ -95,7 +97,19 @@ export class Connection {
   /** Queues a frame for the end of this loop turn. */
   send(frame: Buffer): void {
     if (!this.isOpen) return
-    if (this.#queue.length === 0) this.#outbox.add(this)
+    if (!this.#isDue) this.#outbox.add(this)
+    this.#isDue = true
+    this.#enqueue(frame)
+  }
+
+  /** Queues a frame that thousands get: it leaves a moment later, or with what is sent sooner. */
+  #sendLater(frame: Buffer): void {
+    if (!this.isOpen) return
+    if (this.#queue.length === 0) this.#outbox.addLater(this)
+    this.#enqueue(frame)
+  }
+
+  #enqueue(frame: Buffer): void {
     this.#queue.push(frame)
     this.#queuedBytes += frame.length
   }
@@ -105,20 +119,21 @@ export class Connection {
   }
 
   /** What is no answer: never before the one to hello. */
-  push(frame: Buffer): void {
+  push(frame: Buffer, canWait = false): void {
     if (this.#early) this.#early.push(frame)
+    else if (canWait) this.#sendLater(frame)
     else this.send(frame)
   }
 
-  /** Facts from the live feed; held back while older ones are still being sent. */
-  deliver(delivery: Delivery): void {
+  /** Facts from the live feed; held back while older ones are still being sent. `canWait`: where thousands get them. */
+  deliver(delivery: Delivery, canWait = false): void {
     if (this.#held) this.#hold(delivery)
-    else this.#sendNews(delivery)
+    else this.#sendNews(delivery, canWait)
   }
 
-  #sendNews(delivery: Delivery): void {
+  #sendNews(delivery: Delivery, canWait = false): void {
     const news = this.#resumed ? this.#withoutResumed(delivery) : delivery
-    if (news) this.#sendFacts(news)
+    if (news) this.#sendFacts(news, canWait)
   }
 
   /** What waited to be merged when this device attached comes to it by the resume: the merged frame is cut for it. */
@@ -139,10 +154,11 @@ export class Connection {
     return { frame: eventsFrame(rest, resume), conversationId, firstSeq: upTo + 1, lastSeq, events: rest, resume }
   }
 
-  #sendFacts(delivery: Delivery): void {
+  #sendFacts(delivery: Delivery, canWait = false): void {
     this.resume = delivery.resume
     this.unacked?.track(delivery)
-    this.send(delivery.frame)
+    if (canWait) this.#sendLater(delivery.frame)
+    else this.send(delivery.frame)
   }
 
   /** From now on facts wait until `release`. */
@@ -216,6 +232,7 @@ export class Connection {
 
   /** Everything queued in one write. Called by the outbox at the end of a loop turn. */
   flush(): void {
+    this.#isDue = false
     const queue = this.#queue
     const [first] = queue
     if (first === undefined) return

@@ -126,10 +126,10 @@ export class Delivering {
     for (const { user } of audience.members.values()) {
       for (const connection of user.connections) {
         if (!isLarge || connection.activeConversationId === audience.conversationId)
-          deliveries.forEach((delivery) => connection.deliver(delivery))
+          deliveries.forEach((delivery) => connection.deliver(delivery, isLarge))
         else if (run.subjects.joined === user.userId || run.subjects.left === user.userId)
           deliverOwn(connection, audience.conversationId, run, resume)
-        else connection.deliver((head ??= headDelivery(audience.conversationId, run.lastSeq, resume)))
+        else connection.deliver((head ??= headDelivery(audience.conversationId, run.lastSeq, resume)), true)
       }
     }
   }

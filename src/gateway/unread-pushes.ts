@@ -33,12 +33,12 @@ export class UnreadPushes {
     if (member.muted === muted) return
     member.muted = muted
     member.user.totalUnread += muted ? -member.pushedUnread : member.pushedUnread
-    if (member.pushedUnread > 0) send(member)
+    if (member.pushedUnread > 0) send(member, false)
   }
 
   /** Nothing of it counts any more. Told before the leaving itself, after which nothing comes of the conversation. */
   leave(member: LocalMember): void {
-    pushIfOther(member, 0, 0)
+    pushIfOther(member, 0, 0, false)
   }
 
   stop(): void {
@@ -49,26 +49,27 @@ export class UnreadPushes {
     this.#timer = undefined
     const now = performance.now()
     for (const audience of this.#changed) {
-      if (audience.memberCount > this.#largeAbove && now - audience.lastUnreadAt < LARGE_PUSH_MS) continue
+      const isLarge = audience.memberCount > this.#largeAbove
+      if (isLarge && now - audience.lastUnreadAt < LARGE_PUSH_MS) continue
       audience.lastUnreadAt = now
       this.#changed.delete(audience)
-      for (const member of audience.members.values()) pushIfOther(member, unreadOf(member), member.mentionOrdinals.length)
+      for (const member of audience.members.values()) pushIfOther(member, unreadOf(member), member.mentionOrdinals.length, isLarge)
     }
     if (this.#changed.size > 0) this.#timer ??= setTimeout(() => this.#push(), PUSH_MS)
   }
 }
 
-function pushIfOther(member: LocalMember, unread: number, mentions: number): void {
+function pushIfOther(member: LocalMember, unread: number, mentions: number, canWait: boolean): void {
   if (unread === member.pushedUnread && mentions === member.pushedMentions) return
   if (!member.muted) member.user.totalUnread += unread - member.pushedUnread
   member.pushedUnread = unread
   member.pushedMentions = mentions
-  send(member)
+  send(member, canWait)
 }
 
-function send({ user, audience, pushedUnread, pushedMentions }: LocalMember): void {
+function send({ user, audience, pushedUnread, pushedMentions }: LocalMember, canWait: boolean): void {
   const frame = textFrame(
     `{"type":"unread","conversationId":"${audience.conversationId}","unread":${pushedUnread},"mentions":${pushedMentions},"total":${user.totalUnread}}`,
   )
-  for (const connection of user.connections) connection.push(frame)
+  for (const connection of user.connections) connection.push(frame, canWait)
 }
