@@ -1,5 +1,5 @@
 /** How the read side reaches Postgres: pools, and what counts as its loss. */
-import { Kysely, PostgresDialect } from 'kysely'
+import { Kysely, PostgresDialect, type PostgresPool } from 'kysely'
 import pg from 'pg'
 import { StoreUnavailable } from '../domain/event-store.js'
 import { Refusal, unavailable } from '../domain/errors.js'
@@ -15,30 +15,33 @@ export const REBUILD_SCHEMA = 'rebuild'
 const STATEMENT_TIMEOUT_MS = 10_000
 const CONNECT_TIMEOUT_MS = 5_000
 
+/** Distinct statements that a connection keeps prepared; more than the read side has. */
+const PREPARED_MAX = 200
+
+/** Plans for rows that are found by key, however young the tables' statistics are: a kept plan must suit tables that grow. */
+const byKey = ['enable_seqscan=off', 'enable_hashjoin=off', 'enable_mergejoin=off']
+
+/** Connections that answer. Planning a read costs Postgres several times what running it does: plans are kept. */
 export function openReaders(connectionString: string, log: Logger, connectionsMax: number): Database {
-  return open(connectionString, log, connectionsMax, [`search_path=${READ_SCHEMA}`, `statement_timeout=${STATEMENT_TIMEOUT_MS}`, 'jit=off'])
+  const settings = [`search_path=${READ_SCHEMA}`, `statement_timeout=${STATEMENT_TIMEOUT_MS}`, 'jit=off', ...byKey]
+  return open(preparing(openPool(connectionString, log, connectionsMax, settings)))
 }
 
 /** Connections that project into `schema`. Their commits need no disk: a crash loses rows and checkpoint together. */
 export function openWriters(connectionString: string, log: Logger, schema: string, onLost?: (error: Error) => void): Database {
-  return open(
-    connectionString,
-    log,
-    2,
-    [
-      `search_path=${schema}`,
-      'synchronous_commit=off',
-      'jit=off',
-      // Every statement of a projection finds its rows by key, however young the tables' statistics are.
-      'enable_seqscan=off',
-      'enable_hashjoin=off',
-      'enable_mergejoin=off',
-    ],
-    onLost,
-  )
+  const settings = [`search_path=${schema}`, 'synchronous_commit=off', 'jit=off', ...byKey]
+  return open(openPool(connectionString, log, 2, settings, onLost))
 }
 
-function open(connectionString: string, log: Logger, max: number, settings: readonly string[], onLost?: (error: Error) => void): Database {
+const open = (pool: PostgresPool): Database => new Kysely<unknown>({ dialect: new PostgresDialect({ pool }) })
+
+function openPool(
+  connectionString: string,
+  log: Logger,
+  max: number,
+  settings: readonly string[],
+  onLost?: (error: Error) => void,
+): pg.Pool {
   const pool = new pg.Pool({
     connectionString,
     max,
@@ -51,7 +54,28 @@ function open(connectionString: string, log: Logger, max: number, settings: read
   // Without listeners the loss of a connection would end the process; who uses it hears of it by its query.
   pool.on('error', (error) => log.warn({ reason: error.message }, 'read models: an idle connection to Postgres was lost'))
   pool.on('connect', (client) => client.on('error', (error) => onLost?.(error)))
-  return new Kysely<unknown>({ dialect: new PostgresDialect({ pool }) })
+  return pool
+}
+
+/** The same pool; its connections prepare each statement that has parameters under a name of its own. */
+function preparing(pool: pg.Pool): PostgresPool {
+  const names = new Map<string, string>()
+  const nameOf = (text: string): string | undefined => {
+    const known = names.get(text)
+    if (known !== undefined || names.size >= PREPARED_MAX) return known
+    const name = `read_${names.size}`
+    names.set(text, name)
+    return name
+  }
+  return {
+    async connect() {
+      const client = await pool.connect()
+      const query = (text: string, values: readonly unknown[]) =>
+        client.query(values.length === 0 ? { text } : { name: nameOf(text), text, values: [...values] })
+      return { query, release: () => client.release() } as unknown as Awaited<ReturnType<PostgresPool['connect']>>
+    },
+    end: () => pool.end(),
+  }
 }
 
 const BIGINT = 20
