@@ -3,6 +3,7 @@ import { createHmac } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import { Program, cpuBetween, removeFolder, temporaryFolder } from './processes.js'
+import { worker } from './worker.js'
 
 const secret = 'a secret for the bench alone'
 const main = fileURLToPath(new URL('../src/main.js', import.meta.url))
@@ -18,22 +19,67 @@ const settings = {
   LOG_LEVEL: 'warn',
 }
 
-export class Convolog {
-  readonly program: Program
-  readonly url: string
-  readonly #dataDir: string
+const FILL_MS_MAX = 300_000
+const CATCH_UP_MS_MAX = 120_000
+const ADDED_AT_ONCE_MAX = 1_000
 
-  private constructor(program: Program, url: string, dataDir: string) {
-    this.program = program
-    this.url = url
-    this.#dataDir = dataDir
+/** What `fill` writes: the first member creates it and sends all that is in it. */
+export interface FilledConversation {
+  conversationId: string
+  memberIds: readonly string[]
+  messages: number
+}
+
+export class Convolog {
+  readonly #dataDir = temporaryFolder()
+  readonly #env: Record<string, string>
+  #program: Program
+  #url = ''
+
+  private constructor(more: Record<string, string>) {
+    this.#env = { ...settings, ...more, DATA_DIR: this.#dataDir }
+    this.#program = this.#run('serve')
   }
 
-  static async start(): Promise<Convolog> {
-    const dataDir = temporaryFolder()
-    const program = new Program([...nodeOptions, main, 'serve'], { ...settings, DATA_DIR: dataDir })
-    const [, url = ''] = await program.says(/listens on (http:\S+)/)
-    return new Convolog(program, url, dataDir)
+  static async start(more: Record<string, string> = {}): Promise<Convolog> {
+    const convolog = new Convolog(more)
+    await convolog.#listens()
+    return convolog
+  }
+
+  get program(): Program {
+    return this.#program
+  }
+
+  get url(): string {
+    return this.#url
+  }
+
+  /** Stops the server where it runs, and starts it on what it has written. */
+  async restart(): Promise<void> {
+    await this.#program.stop()
+    this.#program = this.#run('serve')
+    await this.#listens()
+  }
+
+  #run(command: string): Program {
+    return new Program([...nodeOptions, main, command], this.#env)
+  }
+
+  async #listens(): Promise<void> {
+    const [, url = ''] = await this.#program.says(/listens on (http:\S+)/)
+    this.#url = url
+  }
+
+  /** Writes conversations straight into the log, builds the read models from it, and starts the server again. */
+  async fill(conversations: readonly FilledConversation[]): Promise<Replayed> {
+    await this.#program.stop()
+    const filling = new Program([worker('fill'), this.#dataDir, JSON.stringify(conversations)])
+    await filling.result(FILL_MS_MAX)
+    await filling.exited()
+    const replayed = await this.replay()
+    await this.restart()
+    return replayed
   }
 
   /** A user's token, as the app's own server would make it. */
@@ -64,6 +110,25 @@ export class Convolog {
     return this.call(userId, 'POST', '/conversations', { type: 'direct', memberIds: [otherUserId] })
   }
 
+  /** A group of any size, its members added as many at a time as goes; ends when the read models have it. */
+  async createGroup(ownerId: string, memberIds: readonly string[]): Promise<{ conversationId: string; head: number }> {
+    const group = { type: 'group', joinPolicy: 'open', memberIds: [] }
+    const { conversationId, position } = await this.call<{ conversationId: string; position: string }>(
+      ownerId,
+      'POST',
+      '/conversations',
+      group,
+    )
+    let last = { seq: 0, position, added: 0 }
+    for (let from = 0; from < memberIds.length; from += ADDED_AT_ONCE_MAX) {
+      const userIds = memberIds.slice(from, from + ADDED_AT_ONCE_MAX)
+      last = await this.call(ownerId, 'POST', `/conversations/${conversationId}/members`, { userIds })
+      if (last.added !== userIds.length) throw new Error(`${last.added} of ${userIds.length} members were added`)
+    }
+    await this.caughtUp(ownerId, last.position, CATCH_UP_MS_MAX)
+    return { conversationId, head: last.seq }
+  }
+
   async head(userId: string, conversationId: string): Promise<number> {
     const { head } = await this.call<{ head: number }>(userId, 'GET', `/conversations/${conversationId}/events?limit=1`)
     return head
@@ -91,11 +156,11 @@ export class Convolog {
 
   /** Stops the server and builds the read models anew from the log that it leaves. */
   async replay(): Promise<Replayed> {
-    await this.program.stop()
-    const replay = new Program([...nodeOptions, main, 'replay'], { ...settings, DATA_DIR: this.#dataDir })
+    await this.#program.stop()
+    const replay = this.#run('replay')
     const [, first = ''] = await replay.says(/^(?:\d+ %, )?([\d,]+) events/)
     const before = replay.cpu()
-    const [, last = '', eventsPerSecond = ''] = await replay.says(/^([\d,]+) events, ([\d,]+)\/s, done/)
+    const [, last = '', eventsPerSecond = ''] = await replay.says(/^([\d,]+) events, ([\d,]+)\/s, done/, FILL_MS_MAX)
     const { program, children } = cpuBetween(before, replay.cpu())
     await replay.exited()
     const events = numberOf(last)
@@ -103,7 +168,7 @@ export class Convolog {
   }
 
   async stop(): Promise<void> {
-    await this.program.stop()
+    await this.#program.stop()
     removeFolder(this.#dataDir)
   }
 }

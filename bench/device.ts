@@ -60,19 +60,24 @@ export class Device {
 
   /** Says hello and gives the fields of the answer. What comes after it goes to `onText`. */
   async hello(fields: object): Promise<{ position: string; recovered: boolean }> {
-    const { onText } = this
-    const answer = new Promise<{ type: string; position: string; recovered: boolean }>((resolve) => {
-      this.onText = (bytes, from, to, at) => {
-        const frame = JSON.parse(bytes.toString('utf8', from, to)) as { type: string; ref?: number; position: string; recovered: boolean }
-        if (frame.ref !== 0) return onText(bytes, from, to, at)
-        this.onText = onText
-        resolve(frame)
-      }
-    })
-    this.send(JSON.stringify({ type: 'hello', ref: 0, ...fields }))
-    const ok = await answer
+    const ok = await this.ask<{ type: string; position: string; recovered: boolean }>({ type: 'hello', ...fields })
     if (ok.type !== 'ok') throw new Error(`hello was answered with ${JSON.stringify(ok)}`)
     return ok
+  }
+
+  /** Sends a frame with ref 0, which no message has, and gives the answer. One at a time; all else goes to `onText`. */
+  ask<Answer>(frame: object): Promise<Answer> {
+    const { onText } = this
+    const answer = new Promise<Answer>((resolve) => {
+      this.onText = (bytes, from, to, at) => {
+        const parsed = JSON.parse(bytes.toString('utf8', from, to)) as Answer & { ref?: number }
+        if (parsed.ref !== 0) return onText(bytes, from, to, at)
+        this.onText = onText
+        resolve(parsed)
+      }
+    })
+    this.send(JSON.stringify({ ...frame, ref: 0 }))
+    return answer
   }
 
   /** Queues a frame of ASCII text; from within `onText` all leave together when the read is done. */

@@ -43,13 +43,28 @@ export interface Row {
 }
 
 export const rate = (value: number, unit: string) => `${Math.round(value).toLocaleString('en')} ${unit}/s`
-export const milliseconds = (ms: number) => `${ms < 10 ? ms.toFixed(1) : Math.round(ms)} ms`
+export const milliseconds = (ms: number) => `${ms < 1 ? ms.toFixed(2) : ms < 10 ? ms.toFixed(1) : Math.round(ms)} ms`
 export const percent = (share: number) => `${Math.round(share * 100)} %`
 export const microseconds = (ms: number) => `${(ms * 1_000).toPrecision(3)} µs`
 /** From CPU time in ms for one of whatever is counted. */
 export const byCpu = (ms: number, rawMs: number) =>
   `${microseconds(ms)}, raw ${microseconds(rawMs)}: ${percent(rawMs / ms)}`
 export const times = (factor: number) => `× ${factor.toFixed(1)}`
+
+export const kilobytes = (bytes: number) => `${(bytes / 1_000).toFixed(1)} KB`
+export const megabytes = (bytes: number) => `${Math.round(bytes / 1_000_000).toLocaleString('en')} MB`
+
+/** The same thing done to a large one and, in the column of raw, to a small one. */
+export const rowAgainst = (what: string, large: Latencies, small: Latencies, goal?: string): Row => {
+  const ratio = (share: number) => `× ${(large.at(share) / small.at(share)).toFixed(2)}`
+  return {
+    what,
+    figure: String(large),
+    raw: String(small),
+    ratio: `p50 ${ratio(0.5)}, p99 ${ratio(0.99)}`,
+    ...(goal === undefined ? {} : { goal }),
+  }
+}
 
 export function printTable(rows: readonly Row[]): void {
   const heads: Required<Row> = { what: 'what', figure: 'figure', raw: 'raw', ratio: 'ratio', byCpu: 'by CPU time', goal: 'goal' }

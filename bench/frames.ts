@@ -31,12 +31,41 @@ export function messagesIn(frame: string, visit: (seq: number, n: number) => voi
   }
 }
 
+/** The conversation of a frame of events or of a head. */
+export function conversationIn(frame: string): string {
+  const at = frame.indexOf('"conversationId":"') + 18
+  return frame.slice(at, frame.indexOf('"', at))
+}
+
+export const parseHead = (frame: string): number => integerAt(frame, frame.indexOf('"seq":') + 6)
+
+/** Everybody gets the same bytes: what was read in them once holds for whoever gets the very same. */
+export class ReadOnce<Result> {
+  readonly #read: (frame: string) => Result
+  #known: { bytes: Buffer; result: Result }[] = []
+
+  constructor(read: (frame: string) => Result) {
+    this.#read = read
+  }
+
+  of(bytes: Buffer, from: number, to: number): Result {
+    const payload = bytes.subarray(from, to)
+    let known = this.#known.find((one) => one.bytes.equals(payload))
+    if (!known) {
+      known = { bytes: Buffer.from(payload), result: this.#read(payload.toString('latin1')) }
+      this.#known = [known, ...this.#known.slice(0, 7)]
+    }
+    return known.result
+  }
+}
+
 /** What kind of frame it is, by its first letters. */
-export function kindOf(bytes: Buffer, from: number): 'ok' | 'events' | 'other' {
-  // {"type":"ok" and {"type":"ev…
+export function kindOf(bytes: Buffer, from: number): 'ok' | 'events' | 'head' | 'other' {
+  // {"type":"ok", {"type":"ev… and {"type":"he…
   const [first, second] = [bytes[from + 9], bytes[from + 10]]
   if (first === 111 && second === 107) return 'ok'
-  return first === 101 && second === 118 ? 'events' : 'other'
+  if (first === 101 && second === 118) return 'events'
+  return first === 104 && second === 101 ? 'head' : 'other'
 }
 
 function integerAt(frame: string, at: number): number {

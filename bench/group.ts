@@ -3,7 +3,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { Convolog, inParallel } from './convolog.js'
 import { Device } from './device.js'
 import { Latencies, type Row, milliseconds, percent, rate } from './figures.js'
-import { kindOf, messagesIn, parseOk, sendFrame } from './frames.js'
+import { ReadOnce, kindOf, messagesIn, parseOk, sendFrame } from './frames.js'
 import { Program, cpuBetween, describeCpu } from './processes.js'
 import { worker } from './worker.js'
 
@@ -168,22 +168,16 @@ class Group {
     this.#answered += 1
   }
 
-  /** Everybody gets the same bytes: what was read in them once holds for whoever gets the very same. */
-  #known: { bytes: Buffer; messages: { seq: number; sentAt: number }[] }[] = []
+  readonly #readOnce = new ReadOnce((frame) => this.#read(frame))
   #take(bytes: Buffer, from: number, to: number, seen: number, at: number): number {
-    const payload = bytes.subarray(from, to)
-    let known = this.#known.find((one) => one.bytes.equals(payload))
-    if (!known) {
-      known = { bytes: Buffer.from(payload), messages: this.#read(payload.toString('latin1')) }
-      this.#known = [known, ...this.#known.slice(0, 7)]
-    }
+    const messages = this.#readOnce.of(bytes, from, to)
     let next = seen
-    for (const { seq, sentAt } of known.messages) {
+    for (const { seq, sentAt } of messages) {
       if (seq !== next + 1) throw new Error(`seq ${seq} came after ${next}: lost, doubled or out of order`)
       next = seq
       this.#latencies?.add(at - sentAt)
     }
-    this.#delivered += known.messages.length
+    this.#delivered += messages.length
     this.#frames += 1
     return next
   }

@@ -106,6 +106,12 @@ export class Program {
     clearTimeout(timer)
   }
 
+  /** What it holds in memory, without its children. */
+  rssBytes(): number {
+    const [, kibibytes = ''] = /^VmRSS:\s+(\d+) kB$/m.exec(read(`/proc/${this.#child.pid}/status`)) ?? []
+    return Number(kibibytes) * 1_024
+  }
+
   /** CPU time so far, of the program, of its children (Postgres) and of this process, in ms. */
   cpu(): Cpu {
     return cpuOf(this.#child.pid ?? 0)

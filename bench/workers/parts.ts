@@ -17,12 +17,20 @@ export const tell = (result: object) => console.log(`result ${JSON.stringify(res
 /** The same Postgres with the same settings as the server's; gone at the end. */
 export async function withPostgres(work: (connectionString: string) => Promise<void>): Promise<void> {
   const dataDir = await mkdtemp(join(tmpdir(), 'convolog-bench-'))
+  try {
+    await withPostgresIn(dataDir, work)
+  } finally {
+    await rm(dataDir, { recursive: true, force: true })
+  }
+}
+
+/** The Postgres of a server that is stopped. */
+export async function withPostgresIn(dataDir: string, work: (connectionString: string) => Promise<void>): Promise<void> {
   const postgres = await EmbeddedPostgres.start({ dataDir, logger })
   try {
     await work(postgres.connectionString)
   } finally {
     await postgres.stop()
-    await rm(dataDir, { recursive: true, force: true })
   }
 }
 
