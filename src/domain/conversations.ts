@@ -34,6 +34,7 @@ import {
   receiptsToJson,
 } from './receipts/receipts.js'
 import { RecentChanges } from './recent-changes.js'
+import { SentIds } from './sent-ids.js'
 import type { SnapshotStore } from './snapshot-store.js'
 import type { Users } from './users.js'
 import { type Decider, type Folded, type Requester, Streams } from './write-path/streams.js'
@@ -128,12 +129,14 @@ export class Conversations {
   readonly #users: Users
   readonly #membersMax: number
   readonly #recentChanges = new RecentChanges()
+  readonly #sentIds: SentIds
   readonly #streams: Streams<ConversationState, ConversationCommand, ConversationContext, ConversationEvent>
   readonly #receipts: Streams<ReceiptsState, ReceiptsCommand, typeof nothing, ReceiptEvent>
 
   constructor({ store, snapshots, history, users, logger, membersMax, cacheWeightMax, isShared = false }: ConversationsOptions) {
     this.#store = store
     this.#history = history
+    this.#sentIds = new SentIds(history)
     this.#users = users
     this.#membersMax = membersMax
     this.#streams = new Streams({
@@ -396,9 +399,12 @@ export class Conversations {
   #findEarlier(conversationId: string, clientMessageId: string, state: ConversationState, userId: string): Found | Promise<Found> {
     const recent = findRecentMessage(state, messageKey(userId, clientMessageId))
     if (recent !== undefined) return { sentBefore: recent }
-    return windowStart(state) < 0
-      ? { asOf: state.head }
-      : this.#findOlderMessage(conversationId, userId, clientMessageId, windowStart(state))
+    const start = windowStart(state)
+    if (start < 0) return { asOf: state.head }
+    return (
+      this.#sentIds.find(conversationId, userId, clientMessageId, start) ??
+      this.#findOlderMessage(conversationId, userId, clientMessageId, start)
+    )
   }
 
   async #findOlderMessage(conversationId: string, userId: string, clientMessageId: string, start: number): Promise<Found> {

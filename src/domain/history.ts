@@ -8,6 +8,14 @@ export interface History {
   /** The seq of the message with this client id, if there is one. Calls of one turn are asked together. */
   findSentMessage(conversationId: string, senderId: string, clientMessageId: string): Promise<{ asOf: number; seq: number | undefined }>
 
+  /** What a sender has sent after a revision (-1: all), at most `limit` of it. */
+  findSentIds(
+    conversationId: string,
+    senderId: string,
+    after: number,
+    limit: number,
+  ): Promise<{ asOf: number; sent: { clientMessageId: string; seq: number }[] }>
+
   /** The message at `seq`; `reacted` tells of this user and emoji. */
   findMessageFacts(
     conversationId: string,

@@ -17,7 +17,15 @@ import { Projector, type ProjectorStatus } from './projector.js'
 import { type RebuildProgress, rebuild } from './rebuild.js'
 import { type ReceiptsOptions, listReceipts, receiptsAfter, receiptsProjection } from './receipts.js'
 import { numericProgress } from './replay-progress.js'
-import { type SentMessage, type SentMessageKey, findHead, findMessageFacts, findRecalled, findSentMessages } from './sent-messages.js'
+import {
+  type SentMessage,
+  type SentMessageKey,
+  findHead,
+  findMessageFacts,
+  findRecalled,
+  findSentIds,
+  findSentMessages,
+} from './sent-messages.js'
 import { PostgresSnapshotStore } from './snapshots.js'
 import { type HasLeft, findUnreadCounts, unreadCountsProjection } from './unread-counts.js'
 import { findContactOwners, findProfile, listDevices, listRelations, usersProjection } from './users.js'
@@ -259,6 +267,10 @@ class HistoryQueries implements History {
     } catch (error) {
       for (const { reject } of asked) reject(error)
     }
+  }
+
+  findSentIds(...[conversationId, senderId, after, limit]: Parameters<History['findSentIds']>): ReturnType<History['findSentIds']> {
+    return this.#read((db) => findSentIds(db, conversationId, senderId, after, limit))
   }
 
   findMessageFacts(...[conversationId, seq, reaction]: Parameters<History['findMessageFacts']>): ReturnType<History['findMessageFacts']> {

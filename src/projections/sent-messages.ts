@@ -34,6 +34,26 @@ export async function findSentMessages(db: Database, keys: readonly SentMessageK
   return rows.map(({ head, seq }) => ({ asOf: head ?? -1, seq: seq ?? undefined }))
 }
 
+/** What a sender has sent after a revision, at most `limit` of it, and how far the history is. */
+export async function findSentIds(
+  db: Database,
+  conversationId: string,
+  senderId: string,
+  after: number,
+  limit: number,
+): Promise<{ asOf: number; sent: { clientMessageId: string; seq: number }[] }> {
+  // Without a bound that says nothing: it would lead Postgres to read the whole conversation by seq.
+  const onlyNew = after < 0 ? sql`` : sql`AND m.seq > ${after}::integer`
+  const { rows } = await sql<{ head: number; client_message_id: string | null; seq: number | null }>`
+    SELECT c.head, m.client_message_id, m.seq FROM conversations c
+    LEFT JOIN messages m ON m.conversation_id = ${conversationId} AND m.sender_id = ${senderId} ${onlyNew}
+    WHERE c.id = ${conversationId} LIMIT ${limit}`.execute(db)
+  const sent = rows.flatMap(({ client_message_id, seq }) =>
+    client_message_id === null || seq === null ? [] : [{ clientMessageId: client_message_id, seq }],
+  )
+  return { asOf: rows[0]?.head ?? -1, sent }
+}
+
 interface FactsRow {
   head: number
   sender_id: string | null

@@ -1,3 +1,4 @@
+import { setImmediate as nextTurn } from 'node:timers/promises'
 import { beforeEach, describe, expect, test } from 'vitest'
 import { type SentMessage, Conversations } from '../../src/domain/conversations.js'
 import { GENERATION_REVISIONS } from '../../src/domain/conversation/state.js'
@@ -222,6 +223,32 @@ describe('a message older than the window', () => {
     history.seen = 2
     history.isStuck = true
     expect(await codeOf(change('ben', edit(1)))).toBe('unavailable')
+  })
+
+  test('is still the first for a sender whose ids are known by then, and the history is not asked for each of its messages', async () => {
+    for (let i = 0; i < 4; i++) await send('ben', `n${i}`)
+    await nextTurn()
+    history.asked.length = 0
+    for (let i = 4; i < 10; i++) expect((await send('ben', `n${i}`)).duplicate).toBe(false)
+    expect(await send('ben', 'old')).toEqual({ ...first, duplicate: true })
+    expect(await codeOf(send('ben', 'old', { content: text('other') }))).toBe('idempotency_conflict')
+    expect(history.asked).toEqual([])
+  })
+
+  test('is still the first when the window has moved beyond what was known of its sender', async () => {
+    for (let i = 0; i < 4; i++) await send('ben', `n${i}`)
+    await nextTurn()
+    const second = await send('ben', 'second')
+    await chatter(BEYOND_WINDOW, group, 'more')
+    history.asked.length = 0
+    expect(await send('ben', 'second')).toEqual({ ...second, duplicate: true })
+    expect(history.asked).toEqual(['findSentMessage second'])
+    for (let i = 0; i < 4; i++) await send('ben', `o${i}`)
+    await nextTurn()
+    history.asked.length = 0
+    expect(await send('ben', 'second')).toEqual({ ...second, duplicate: true })
+    expect(await send('ben', 'old')).toEqual({ ...first, duplicate: true })
+    expect(history.asked).toEqual([])
   })
 
   test('is edited, reacted to, pinned and recalled on what a lagging history and the window say together', async () => {

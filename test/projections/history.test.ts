@@ -155,6 +155,24 @@ describe('for the write side', () => {
     ])
   })
 
+  test('what a sender has sent is found, all of it or what is new', async () => {
+    await side.log.sent('g', 'alice', 'one', { clientMessageId: 'a' })
+    await side.log.sent('g', 'bob', 'two', { clientMessageId: 'a' })
+    await side.log.sent('g', 'alice', 'three', { clientMessageId: 'b' })
+    await side.settled()
+    const { history } = side.readModels
+    const [one, three] = [
+      { clientMessageId: 'a', seq: 1 },
+      { clientMessageId: 'b', seq: 3 },
+    ]
+    const all = await history.findSentIds('g', 'alice', -1, 10)
+    expect(all.sent.sort((a, b) => a.seq - b.seq)).toEqual([one, three])
+    expect(await history.findSentIds('g', 'alice', 1, 10)).toEqual({ asOf: 3, sent: [three] })
+    expect((await history.findSentIds('g', 'alice', -1, 1)).sent).toHaveLength(1)
+    expect(await history.findSentIds('g', 'carol', -1, 10)).toEqual({ asOf: 3, sent: [] })
+    expect(await history.findSentIds('nowhere', 'alice', -1, 10)).toEqual({ asOf: -1, sent: [] })
+  })
+
   test('the facts about a message are what decisions need', async () => {
     await side.log.sent('g', 'alice', 'one')
     await reacted('bob', 1, '👍')

@@ -32,6 +32,22 @@ export class FakeHistory implements History {
     return { asOf: facts.length - 1, seq: found?.revision }
   }
 
+  async findSentIds(
+    conversationId: string,
+    senderId: string,
+    after: number,
+    limit: number,
+  ): Promise<{ asOf: number; sent: { clientMessageId: string; seq: number }[] }> {
+    this.asked.push(`findSentIds after ${after}`)
+    const facts = this.#facts(conversationId)
+    const sent = facts.flatMap((fact) =>
+      fact.type === 'MessageSent' && fact.metadata.actor.userId === senderId && fact.revision > after
+        ? [{ clientMessageId: fact.data.clientMessageId, seq: fact.revision }]
+        : [],
+    )
+    return { asOf: facts.length - 1, sent: sent.slice(0, limit) }
+  }
+
   async findMessageFacts(
     conversationId: string,
     seq: number,
