@@ -23,7 +23,7 @@ const FILL_MS_MAX = 300_000
 const CATCH_UP_MS_MAX = 120_000
 const ADDED_AT_ONCE_MAX = 1_000
 
-/** What `fill` writes: the first member creates it and sends all that is in it. */
+/** What `fill` writes: the first member creates it and sends most of what is in it, the others have sent something too. */
 export interface FilledConversation {
   conversationId: string
   memberIds: readonly string[]

@@ -15,15 +15,15 @@ const GOAL = '≤ × 1.10'
 
 const longId = 'g-bench-long'
 const shortIds = Array.from({ length: SHORTS }, (_, i) => `g-bench-short-${i}`)
-/** All of these send; none has sent before. */
-const readerIds = ['reader-1', 'reader-8']
+/** One for each window. They have sent a two-hundredth of all that is there. */
+const senderIds = ['sender-1', 'sender-8']
 
 export async function benchHistory(): Promise<Row[]> {
   const convolog = await Convolog.start()
   try {
     const filled = (conversationId: string, events: number): FilledConversation => ({
       conversationId,
-      memberIds: ['filler', ...readerIds],
+      memberIds: ['filler', ...senderIds],
       messages: events - 1,
     })
     const { eventsPerSecond } = await convolog.fill([filled(longId, LONG), ...shortIds.map((id) => filled(id, SHORT))])
@@ -48,7 +48,7 @@ export async function benchHistory(): Promise<Row[]> {
 const both = () => ({ long: new Latencies(), short: new Latencies() })
 
 async function measureSends(convolog: Convolog, window: 1 | 8): Promise<Row> {
-  const sender = await TurnSender.open(convolog, `reader-${window}`, [longId, ...shortIds])
+  const sender = await TurnSender.open(convolog, `sender-${window}`, [longId, ...shortIds])
   for (const id of [longId, ...shortIds]) await sender.turn(id, { messages: MESSAGES_PER_TURN, window })
   const took = both()
   for (let i = 0; i < TURNS; i++) {

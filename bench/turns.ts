@@ -45,7 +45,7 @@ export class TurnSender {
     }
   }
 
-  /** In conversations that nobody else writes to meanwhile, and in which this user has sent nothing yet. */
+  /** In conversations that nobody else writes to meanwhile, and in which this user has sent nothing of this kind yet. */
   static async open(convolog: Convolog, userId: string, conversationIds: readonly string[]): Promise<TurnSender> {
     const device = await Device.open(convolog.url)
     const sender = new TurnSender(userId, device)

@@ -5,7 +5,7 @@ import type { FilledConversation } from '../convolog.js'
 import { logger, tell, withPostgresIn } from './parts.js'
 
 const EVENTS_PER_APPEND = 1_000
-const said = 'x'.repeat(100)
+const text = 'x'.repeat(100)
 
 const [dataDir = '', spec = '[]'] = process.argv.slice(2)
 
@@ -17,11 +17,18 @@ await withPostgresIn(dataDir, async (connectionString) => {
   tell({ position: writer.position })
 })
 
+/** The first member says most of it, each of the others a two-hundredth. */
 async function fill(writer: LogWriter, { conversationId, memberIds, messages }: FilledConversation): Promise<void> {
   await writer.created(conversationId, memberIds)
-  for (let from = 0; from < messages; from += EVENTS_PER_APPEND) {
-    const count = Math.min(EVENTS_PER_APPEND, messages - from)
-    const events = Array.from({ length: count }, (_, i) => writer.message(conversationId, said, { clientMessageId: `m${from + i}` }))
-    await writer.did(conversationId, memberIds[0]!, ...events)
+  let said = 0
+  const say = async (userId: string, count: number) => {
+    const events = Array.from({ length: count }, () => writer.message(conversationId, text, { clientMessageId: `filled${said++}` }))
+    if (count > 0) await writer.did(conversationId, userId, ...events)
+  }
+  while (said < messages) {
+    const count = Math.min(EVENTS_PER_APPEND, messages - said)
+    const byOthers = Math.floor(count / 200)
+    await say(memberIds[0]!, count - byOthers * (memberIds.length - 1))
+    for (const userId of memberIds.slice(1)) await say(userId, byOthers)
   }
 }
