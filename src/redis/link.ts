@@ -11,6 +11,7 @@ const CONNECT_MS_MAX = 5_000
 /** A server that says nothing for so long is given up; it is back when it answers. */
 const ANSWER_MS_MAX = 2_000
 const FIRST_CONNECT_MS_MAX = 2_000
+const GOODBYE_MS_MAX = 100
 const BACK_OFF_MS_MIN = 50
 const BACK_OFF_MS_MAX = 2_000
 /** Commands that wait for their answers; more fail at once. */
@@ -105,11 +106,22 @@ export class RedisLink {
   }
 
   #failureOf(error: Error): Error {
+    const isRefusal = error.name === 'ReplyError' && !error.message.startsWith('NOSCRIPT')
+    if (isRefusal) return error
     // Scripts were flushed under way: with the next connection they are there again.
-    if (error.message.startsWith('NOSCRIPT')) this.#commands.disconnect(true)
-    return error.name === 'ReplyError' && !error.message.startsWith('NOSCRIPT')
-      ? error
-      : new RedisGone('Redis has not answered', { cause: error })
+    if (error.name === 'ReplyError') this.#commands.disconnect(true)
+    else if (this.#isUp) this.#giveUp(`no answer within ${ANSWER_MS_MAX} ms`)
+    return new RedisGone('Redis has not answered', { cause: error })
+  }
+
+  /**
+   * A line that says nothing would not break by itself for a long time. (ioredis has a time-out for that, but its clock outlives
+   * the socket and ends the next one, just when it works.)
+   */
+  #giveUp(reason: string): void {
+    this.#lastError ||= reason
+    this.#down()
+    for (const redis of [this.#commands, this.#listener]) redis.disconnect(true)
   }
 
   /** To whoever listens now. Dropped when Redis is gone. */
@@ -132,12 +144,12 @@ export class RedisLink {
       const shas = await Promise.all(names.map((name) => this.#commands.script('LOAD', scripts[name])))
       this.#shas = Object.fromEntries(names.map((name, i) => [name, shas[i]])) as Shas
     } catch (error) {
-      this.#lastError = String(error)
-      for (const redis of [this.#commands, this.#listener]) redis.disconnect(true)
+      this.#giveUp(String(error))
       return
     }
     if (this.#isUp || this.#commands.status !== 'ready' || this.#listener.status !== 'ready') return
     this.#isUp = true
+    this.#lastError = ''
     if (this.#lostSaid) this.#options.logger.info({}, 'Redis is back')
     this.#lostSaid = false
     for (const listener of this.#upListeners) listener()
@@ -154,7 +166,7 @@ export class RedisLink {
     if (this.#lostSaid) return
     this.#lostSaid = true
     this.#options.logger.warn(
-      { reason: this.#lastError },
+      { reason: this.#lastError || 'the connection was closed' },
       'Redis is lost: presence, typing and limits over several nodes stop until it is back',
     )
   }
@@ -168,7 +180,8 @@ function connectionTo(url: string): Redis {
     maxRetriesPerRequest: 0,
     connectTimeout: CONNECT_MS_MAX,
     commandTimeout: ANSWER_MS_MAX,
-    socketTimeout: ANSWER_MS_MAX,
+    // A goodbye to a line that is given up is not waited for.
+    disconnectTimeout: GOODBYE_MS_MAX,
     autoResubscribe: false,
     keepAlive: 10_000,
     // Jittered, so that nodes don't come back in step.

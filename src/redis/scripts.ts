@@ -5,21 +5,22 @@ export type ScriptName = keyof typeof scripts
 
 export const scripts = {
   /**
-   * A device is here: KEYS route; ARGV deviceId, tail, at ('' for a session that has just begun).
+   * A device is here: KEYS route; ARGV deviceId, tail, at ('' for a session that has just begun, said twice where a refresh met it).
    * Answers when it began, and the route as it was before; '' in place of the time where a newer session has the device.
    */
   enter: `
     local before = redis.call('HGETALL', KEYS[1])
     local at = ARGV[3]
-    if at == '' then
+    local held = redis.call('HGET', KEYS[1], ARGV[1])
+    local isOwn = held and string.sub(held, -string.len(ARGV[2])) == ARGV[2]
+    local heldSince = held and string.match(held, '^%-?(%d+)')
+    if at == '' and isOwn then
+      at = heldSince
+    elseif at == '' then
       local now = redis.call('TIME')
       at = string.format('%d', now[1] * 1000 + math.floor(now[2] / 1000))
-    else
-      local held = redis.call('HGET', KEYS[1], ARGV[1])
-      if held and string.sub(held, -string.len(ARGV[2])) ~= ARGV[2] then
-        local heldSince = tonumber(string.match(held, '^%-?(%d+)'))
-        if heldSince and heldSince > tonumber(at) then return {'', before} end
-      end
+    elseif heldSince and not isOwn and tonumber(heldSince) > tonumber(at) then
+      return {'', before}
     end
     redis.call('HSET', KEYS[1], ARGV[1], at .. ARGV[2])
     redis.call('PEXPIRE', KEYS[1], ${ROUTE_TTL_MS})
