@@ -1,3 +1,5 @@
+import { AppendOutcomeUnknown, StoreUnavailable } from './event-store.js'
+
 /**
  * The one table of everything a client can be refused with, the same over HTTP and WebSocket.
  * `temporary` means: send the very same thing again later.
@@ -54,6 +56,10 @@ export const notFound = (what = 'conversation') =>
   new Refusal('not_found', `There is no such ${what}, or you are not a member of its conversation.`)
 
 export const unavailable = (detail: string, cause?: unknown) => new Refusal('unavailable', detail, { cause })
+
+/** Whether something that is needed is away for now; it has said so in the operator's log by itself, once, and says when it is back. */
+export const isOutage = (error: unknown) =>
+  error instanceof StoreUnavailable || error instanceof AppendOutcomeUnknown || (error instanceof Refusal && error.temporary)
 
 /** Makes the compiler count the cases of a switch. */
 export function unreachable(value: never): never {

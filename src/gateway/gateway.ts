@@ -5,7 +5,7 @@ import type { Duplex } from 'node:stream'
 import { type WebSocket, WebSocketServer } from 'ws'
 import { type Authenticator, type Identity, TokenRefusal } from '../domain/caller.js'
 import type { Conversations } from '../domain/conversations.js'
-import { Refusal, invalidField, unreachable } from '../domain/errors.js'
+import { Refusal, invalidField, isOutage, unreachable } from '../domain/errors.js'
 import type { EventStore, Position } from '../domain/event-store.js'
 import type { Logger } from '../domain/logger.js'
 import type { Users } from '../domain/users.js'
@@ -242,7 +242,7 @@ export class Gateway {
       for (const { from, to } of cuts(events)) connection.send(eventsFrame(events.slice(from, to), connection.resume, true))
     } catch (error) {
       // It comes again when it is due again.
-      this.#options.logger.warn({ err: error, conversationId }, 'events were not sent again')
+      if (!isOutage(error)) this.#options.logger.warn({ err: error, conversationId }, 'events were not sent again')
     }
   }
 
@@ -487,7 +487,7 @@ export class Gateway {
       await this.#resume.send(connection, user, missed, position, connection.attached)
       connection.release()
     } catch (error) {
-      this.#options.logger.warn({ err: error, sessionId: connection.sessionId }, 'a resume broke off')
+      if (!isOutage(error)) this.#options.logger.warn({ err: error, sessionId: connection.sessionId }, 'a resume broke off')
       connection.refuse(closeCodes.tooSlow, { code: 'unavailable', message: 'What was missed can not be read now: connect again.' })
     }
   }

@@ -1,7 +1,7 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import { encodeEvent } from '../domain/client-event.js'
 import type { ConversationState } from '../domain/conversation/state.js'
-import { unavailable } from '../domain/errors.js'
+import { isOutage, unavailable } from '../domain/errors.js'
 import type { EventStore, Position, RecordedEvent } from '../domain/event-store.js'
 import { type ConversationEvent, type ReceiptEvent, type UserEvent, factOf } from '../domain/events.js'
 import { CONVERSATION_PREFIX, RECEIPTS_PREFIX, USER_PREFIX, idOfStream } from '../domain/ids.js'
@@ -243,7 +243,7 @@ export class Hub {
           }
         }
       } catch (error) {
-        this.#logger.error({ err: error }, 'the live feed broke; it goes on from its last position')
+        if (!isOutage(error)) this.#logger.error({ err: error }, 'the live feed broke; it goes on from its last position')
         await delay(200 + Math.random() * 300, undefined, { signal }).catch(() => {})
       }
     }

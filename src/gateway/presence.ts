@@ -1,5 +1,6 @@
 import { LRUCache } from 'lru-cache'
 import { isoOf } from '../domain/client-event.js'
+import { isOutage } from '../domain/errors.js'
 import type { DevicePresence, Presence, UserPresence } from '../domain/presence.js'
 import type { Users } from '../domain/users.js'
 import type { ReadModels } from '../projections/read-models.js'
@@ -25,6 +26,7 @@ export interface LivePresenceOptions {
 /** Who may see whom, and who is told; where it is kept who is online is the business of `OnlineDevices`. */
 export class LivePresence implements Presence {
   readonly #options: LivePresenceOptions
+  readonly #report: (error: unknown) => void
   readonly #online: OnlineDevices
   readonly #users: Users
   /** Who is told of whom. */
@@ -37,10 +39,13 @@ export class LivePresence implements Presence {
 
   constructor(options: LivePresenceOptions) {
     this.#options = options
+    this.#report = (error) => {
+      if (!isOutage(error)) options.onError(error)
+    }
     this.#online = options.online
     this.#users = options.users
     this.#online.onChange = (userId, now) => this.#changed(userId, now)
-    this.#online.onDoubt = () => void this.#lookAgain().catch(options.onError)
+    this.#online.onDoubt = () => void this.#lookAgain().catch(this.#report)
   }
 
   // --- what happens ---
@@ -66,7 +71,7 @@ export class LivePresence implements Presence {
   /** Devices are listed also where nobody can say whether they are online. */
   async ofDevices(userId: string, deviceIds: readonly string[]): Promise<DevicePresence[]> {
     const states = await this.#online.findDevices(userId, deviceIds).catch((error: unknown) => {
-      this.#options.onError(error)
+      this.#report(error)
       return []
     })
     return deviceIds.map((deviceId, i) => ({ deviceId, online: states[i]?.online ?? false, lastSeenAt: lastSeenOf(states[i]) }))
@@ -150,7 +155,7 @@ export class LivePresence implements Presence {
     const before = this.#telling.get(userId) ?? Promise.resolve()
     const telling = before
       .then(tell)
-      .catch(this.#options.onError)
+      .catch(this.#report)
       .finally(() => {
         if (this.#telling.get(userId) === telling) this.#telling.delete(userId)
       })

@@ -3,7 +3,6 @@ import { Kysely, PostgresDialect, type PostgresPool } from 'kysely'
 import pg from 'pg'
 import { StoreUnavailable } from '../domain/event-store.js'
 import { Refusal, unavailable } from '../domain/errors.js'
-import type { Logger } from '../domain/logger.js'
 
 /** Tables are named by the file that owns them (`withTables`); most statements are `sql`. */
 export type Database = Kysely<unknown>
@@ -21,27 +20,24 @@ const PREPARED_MAX = 200
 /** Plans for rows that are found by key, however young the tables' statistics are: a kept plan must suit tables that grow. */
 const byKey = ['enable_seqscan=off', 'enable_hashjoin=off', 'enable_mergejoin=off']
 
-/** Connections that answer. Planning a read costs Postgres several times what running it does: plans are kept. */
-export function openReaders(connectionString: string, log: Logger, connectionsMax: number): Database {
+/**
+ * Connections that answer. Planning a read costs Postgres several times what running it does: plans are kept.
+ * `onLost`: a connection broke, whether somebody was using it or not.
+ */
+export function openReaders(connectionString: string, connectionsMax: number, onLost: (error: Error) => void): Database {
   const settings = [`search_path=${READ_SCHEMA}`, `statement_timeout=${STATEMENT_TIMEOUT_MS}`, 'jit=off', ...byKey]
-  return open(preparing(openPool(connectionString, log, connectionsMax, settings)))
+  return open(preparing(openPool(connectionString, connectionsMax, settings, onLost)))
 }
 
 /** Connections that project into `schema`. Their commits need no disk: a crash loses rows and checkpoint together. */
-export function openWriters(connectionString: string, log: Logger, schema: string, onLost?: (error: Error) => void): Database {
+export function openWriters(connectionString: string, schema: string, onLost: (error: Error) => void = () => {}): Database {
   const settings = [`search_path=${schema}`, 'synchronous_commit=off', 'jit=off', ...byKey]
-  return open(openPool(connectionString, log, 2, settings, onLost))
+  return open(openPool(connectionString, 2, settings, onLost))
 }
 
 const open = (pool: PostgresPool): Database => new Kysely<unknown>({ dialect: new PostgresDialect({ pool }) })
 
-function openPool(
-  connectionString: string,
-  log: Logger,
-  max: number,
-  settings: readonly string[],
-  onLost?: (error: Error) => void,
-): pg.Pool {
+function openPool(connectionString: string, max: number, settings: readonly string[], onLost: (error: Error) => void): pg.Pool {
   const pool = new pg.Pool({
     connectionString,
     max,
@@ -52,8 +48,8 @@ function openPool(
     types: { getTypeParser: parserOf },
   })
   // Without listeners the loss of a connection would end the process; who uses it hears of it by its query.
-  pool.on('error', (error) => log.warn({ reason: error.message }, 'read models: an idle connection to Postgres was lost'))
-  pool.on('connect', (client) => client.on('error', (error) => onLost?.(error)))
+  pool.on('error', () => {})
+  pool.on('connect', (client) => client.on('error', onLost))
   return pool
 }
 

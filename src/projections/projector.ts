@@ -89,7 +89,7 @@ export class Projector {
   async #run(): Promise<void> {
     while (!this.#stopped) {
       const lost = new AbortController()
-      const db = openWriters(this.#options.connectionString, this.#options.logger, READ_SCHEMA, (error) => lost.abort(error))
+      const db = openWriters(this.#options.connectionString, READ_SCHEMA, (error) => lost.abort(error))
       try {
         await db.connection().execute((connection) => this.#session(connection, lost.signal))
       } catch (error) {
@@ -112,7 +112,6 @@ export class Projector {
     const state = isLoss(error) ? 'lost' : 'failing'
     if (state === 'failing')
       logger.error({ err: error }, 'read models: an event cannot be projected, nothing is projected until it can: this is a bug')
-    else if (this.#state !== 'lost') logger.warn({ reason: message }, 'read models: lost the database or the log')
     this.#state = state
     this.#error = message
     this.#failures += 1
@@ -146,7 +145,7 @@ export class Projector {
   }
 
   #works(state: 'standby' | 'projecting'): void {
-    if (this.#failures > 0) this.#options.logger.info({}, 'read models: back')
+    if (this.#state === 'failing') this.#options.logger.info({}, 'read models: projected again')
     this.#failures = 0
     this.#error = null
     this.#state = state

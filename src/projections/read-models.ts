@@ -14,6 +14,7 @@ import { departuresAfter, findSharing, membershipsOfUser } from './memberships.j
 import type { PageOptions } from './pages.js'
 import type { Projection } from './projection.js'
 import { Projector, type ProjectorStatus } from './projector.js'
+import { Pulse } from './pulse.js'
 import { type RebuildProgress, rebuild } from './rebuild.js'
 import { type ReceiptsOptions, listReceipts, receiptsAfter, receiptsProjection } from './receipts.js'
 import { numericProgress } from './replay-progress.js'
@@ -73,6 +74,7 @@ export class ReadModels {
   readonly #db: Database
   readonly #applied: Applied
   readonly #projector: Projector | undefined
+  readonly #pulse: Pulse
   /** The tables have the shape that this program knows. */
   #isCurrent = false
   readonly #read: Read = (query) => this.#answer(query)
@@ -83,7 +85,8 @@ export class ReadModels {
   private constructor(options: ReadModelsOptions) {
     this.#options = options
     this.#projections = allProjections(options.fanoutOnWriteMax)
-    this.#db = openReaders(options.connectionString, options.logger, options.connectionsMax ?? CONNECTIONS_MAX)
+    this.#db = openReaders(options.connectionString, options.connectionsMax ?? CONNECTIONS_MAX, () => this.#doubt())
+    this.#pulse = new Pulse(() => loadCheckpoints(this.#db), options.logger)
     this.#applied = new Applied(() => this.#lookAtCheckpoint())
     this.#projector = options.project
       ? new Projector({
@@ -109,17 +112,19 @@ export class ReadModels {
       throw error
     }
     readModels.#projector?.start()
+    readModels.#pulse.start()
     return readModels
   }
 
   async close(): Promise<void> {
+    this.#pulse.stop()
     await this.#projector?.stop()
     await this.#db.destroy()
   }
 
   async #migrate(): Promise<void> {
-    const { connectionString, logger, store } = this.#options
-    const db = openWriters(connectionString, logger, READ_SCHEMA)
+    const { connectionString, store } = this.#options
+    const db = openWriters(connectionString, READ_SCHEMA)
     try {
       await migrate(db, this.#projections, store)
     } finally {
@@ -167,9 +172,14 @@ export class ReadModels {
       if (!this.#isCurrent) await this.#checkTables()
       return await query(this.#db)
     } catch (error) {
-      if (isLoss(error)) this.#isCurrent = false
+      if (isLoss(error)) this.#doubt()
       throw asRefusal(error)
     }
+  }
+
+  #doubt(): void {
+    this.#isCurrent = false
+    this.#pulse.look()
   }
 
   async #checkTables(): Promise<void> {

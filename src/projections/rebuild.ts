@@ -47,7 +47,7 @@ const INDEX_MEMORY = '128MB'
  * @throws {Refusal} unavailable when another rebuild runs
  */
 export async function rebuild(options: RebuildOptions): Promise<void> {
-  const db = openWriters(options.connectionString, options.logger, REBUILD_SCHEMA)
+  const db = openWriters(options.connectionString, REBUILD_SCHEMA)
   try {
     await db.connection().execute((connection) => new Rebuild(connection, options).run())
   } finally {

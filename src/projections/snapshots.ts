@@ -1,7 +1,7 @@
 /** Snapshots of folded streams: a table beside the read models, disposable like them, but no projection. */
 import { sql } from 'kysely'
 import type { Snapshot, SnapshotStore } from '../domain/snapshot-store.js'
-import type { Database } from './database.js'
+import { type Database, asRefusal } from './database.js'
 
 export class PostgresSnapshotStore implements SnapshotStore {
   readonly #db: Database
@@ -11,18 +11,23 @@ export class PostgresSnapshotStore implements SnapshotStore {
   }
 
   async load(stream: string): Promise<Snapshot | undefined> {
-    const { rows } = await sql<Omit<Snapshot, 'state'> & { state: string }>`
-      SELECT version, revision, position, hash, state FROM snapshots WHERE stream = ${stream}`.execute(this.#db)
-    const row = rows[0]
+    const query = sql<Omit<Snapshot, 'state'> & { state: string }>`
+      SELECT version, revision, position, hash, state FROM snapshots WHERE stream = ${stream}`
+    const [row] = (await query.execute(this.#db).catch(refuse)).rows
     return row && { ...row, state: JSON.parse(row.state) as unknown }
   }
 
   async save(stream: string, { version, revision, position, hash, state }: Snapshot): Promise<void> {
-    await sql`
+    const query = sql`
       INSERT INTO snapshots AS s (stream, version, revision, position, hash, state)
       VALUES (${stream}, ${version}, ${revision}, ${position}, ${hash}, ${JSON.stringify(state)})
       ON CONFLICT (stream) DO UPDATE SET
         version = excluded.version, revision = excluded.revision, position = excluded.position, hash = excluded.hash, state = excluded.state
-      WHERE (excluded.version, excluded.revision) > (s.version, s.revision)`.execute(this.#db)
+      WHERE (excluded.version, excluded.revision) > (s.version, s.revision)`
+    await query.execute(this.#db).catch(refuse)
   }
+}
+
+function refuse(error: unknown): never {
+  throw asRefusal(error)
 }

@@ -440,7 +440,7 @@ describe('a bug', () => {
 
   test.each([
     ['that is a refusal', new Refusal('not_found', 'gone'), 'not_found', []],
-    ['of the store', new StoreUnavailable('away'), 'unavailable', ['warn: a look-up failed']],
+    ['of the store', new StoreUnavailable('away'), 'unavailable', []],
     ['of any kind', new TypeError('a bug'), 'unavailable', ['warn: a look-up failed']],
   ])('or failure in a look-up %s is told to its command alone', async (_, failure, code, lines) => {
     const prepare = (_id: string, command: NotesCommand) => (command.type === 'shout' ? Promise.reject(failure) : Promise.resolve({}))

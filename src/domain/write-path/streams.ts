@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto'
 import { setTimeout as delay } from 'node:timers/promises'
 import { LRUCache } from 'lru-cache'
 import type { Decision } from '../decision.js'
-import { Refusal, unavailable } from '../errors.js'
+import { Refusal, isOutage, unavailable } from '../errors.js'
 import {
   type Actor,
   type AppendResult,
@@ -265,7 +265,8 @@ export class Streams<State, Command, Context, Event extends AnyEvent> {
 
   #fail(id: string, item: Item<State, Command, Context>, error: unknown): void {
     item.failed = true
-    if (!(error instanceof Refusal)) this.#logger.warn({ err: error, stream: this.#decider.streamOf(id) }, 'a look-up failed')
+    if (!(error instanceof Refusal || isOutage(error)))
+      this.#logger.warn({ err: error, stream: this.#decider.streamOf(id) }, 'a look-up failed')
     item.reject(error instanceof Refusal ? error : unavailable('What this needs can not be looked up now: send the same again.', error))
   }
 
@@ -355,7 +356,7 @@ export class Streams<State, Command, Context, Event extends AnyEvent> {
     if (!(error instanceof StoreUnavailable)) {
       // The outcome is unknown, or there is a bug: what memory holds may be behind the log.
       this.#cache.delete(id)
-      this.#logger.warn({ err: error, stream: this.#decider.streamOf(id) }, 'the outcome of an append is not known')
+      if (!isOutage(error)) this.#logger.error({ err: error, stream: this.#decider.streamOf(id) }, 'a command could not be settled')
     }
     return unavailable('The log can not answer now: send the same again.', error)
   }
@@ -398,7 +399,7 @@ export class Streams<State, Command, Context, Event extends AnyEvent> {
       }
     } catch (error) {
       // Snapshots make loading sooner, never possible.
-      this.#logger.warn({ err: error, stream }, 'a snapshot was not loaded')
+      if (!isOutage(error)) this.#logger.warn({ err: error, stream }, 'a snapshot was not loaded')
     }
     return { state: this.#decider.initial, revision: NO_STREAM, position: '', hash: '' }
   }
@@ -464,7 +465,7 @@ export class Streams<State, Command, Context, Event extends AnyEvent> {
       })
     } catch (error) {
       // Nothing is lost: the next snapshot covers this one.
-      this.#logger.warn({ err: error, stream: this.#decider.streamOf(id) }, 'a snapshot was not saved')
+      if (!isOutage(error)) this.#logger.warn({ err: error, stream: this.#decider.streamOf(id) }, 'a snapshot was not saved')
     } finally {
       this.#snapshotsInFlight -= 1
     }

@@ -1,6 +1,6 @@
 import type pg from 'pg'
 import { Connection } from './connection.js'
-import type { Logger } from './errors.js'
+import { isTransient, type Logger } from './errors.js'
 import type { LogTail } from './log-tail.js'
 import { pause } from '../retry.js'
 import { notifyChannel, presenceLock, schemaName } from './schema.js'
@@ -104,7 +104,8 @@ export class HeadWatcher {
       if (Number(row![0]) > this.#options.tail.position) await this.#ownBatchSettled()
       this.#options.tail.noticed(Number(row![0]))
     } catch (err) {
-      if (this.#connection.client === client) this.#options.logger.warn({ err }, 'The head of the log could not be read')
+      // That a connection is lost is said where appends are made.
+      if (!isTransient(err)) this.#options.logger.warn({ err }, 'The head of the log could not be read')
     } finally {
       clearTimeout(deadline)
     }
