@@ -110,7 +110,7 @@ async function history(user: User, { conversationId }: Conversation): Promise<Re
 test('SIGTERM in the middle of traffic: devices are told, the exit is clean and in time, what was acknowledged is there, and the rest can be sent again', async () => {
   const users = server.world.users('a', 'b', 'c', 'd')
   const conversation = await users[0].group(users.slice(1))
-  const senders = users.map((user) => new SocketSender(user, conversation.conversationId, 400, 16))
+  const senders = users.map((user) => new SocketSender({ user, conversationId: conversation.conversationId, messages: 400, atOnce: 16 }))
   const listening = await users[0].connect()
   const sending = senders.map((sender) => sender.run())
   const acknowledged = () => senders.reduce((sum, sender) => sum + sender.acknowledged.size, 0)

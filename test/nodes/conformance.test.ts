@@ -3,6 +3,7 @@ import { once } from 'node:events'
 import { existsSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { type Log, type LogName, logNames, startLog, withoutLog } from '../support/logs.js'
 import { Node } from '../support/nodes.js'
 import { type TestPostgres, startTestPostgres } from '../support/postgres.js'
 import { type TestRedis, hasRedis, startTestRedis } from '../support/redis.js'
@@ -15,15 +16,23 @@ const root = fileURLToPath(new URL('../..', import.meta.url))
 const AUDIT_SECRET = 'test-audit-secret-0123456789'
 const ACT_SECRET = 'test-act-secret-0123456789'
 
-describe.skipIf(!hasRedis || !existsSync(suite))('the contract, by three nodes behind a load balancer', () => {
+for (const name of logNames)
+  describe.skipIf(!hasRedis || !existsSync(suite) || withoutLog(name))(
+    `the contract, by three nodes on ${name} behind a load balancer`,
+    () => keptByNodes(name),
+  )
+
+function keptByNodes(name: LogName): void {
   let postgres: TestPostgres
+  let log: Log
   let redis: TestRedis
   let nodes: Node[]
   let balancer: RoundRobin
 
   beforeAll(async () => {
-    ;[postgres, redis] = await Promise.all([startTestPostgres(), startTestRedis()])
+    ;[postgres, redis, log] = await Promise.all([startTestPostgres(), startTestRedis(), startLog(name)])
     const env = {
+      ...log.env,
       DATABASE_URL: await postgres.createDatabase(),
       REDIS_URL: redis.url,
       FRAMES_PER_SECOND: '60',
@@ -36,8 +45,7 @@ describe.skipIf(!hasRedis || !existsSync(suite))('the contract, by three nodes b
   afterAll(async () => {
     await balancer?.close()
     await Promise.all((nodes ?? []).map((node) => node.stop()))
-    await redis?.stop()
-    await postgres?.stop()
+    await Promise.all([log?.stop(), redis?.stop(), postgres?.stop()])
   })
 
   test('is kept', { timeout: 1_200_000 }, async () => {
@@ -48,4 +56,4 @@ describe.skipIf(!hasRedis || !existsSync(suite))('the contract, by three nodes b
     for (const node of nodes) for (const line of node.lines.filter((one) => one.startsWith('{'))) console.log(line)
     expect(run.exitCode).toBe(0)
   })
-})
+}

@@ -24,19 +24,19 @@ export interface TestKurrentDb {
 /** Where a server runs that tests may fill: without it they are skipped. */
 export const testUrl = process.env['EVENTSTORE_TEST_URL']
 /** A command that starts a server in the foreground: it is called with a data directory and a port of 127.0.0.1 (insecure). */
-const startCommand = process.env['EVENTSTORE_TEST_START']
+export const testStart = process.env['EVENTSTORE_TEST_START'] || undefined
 
 const startTimeoutMs = 60_000
 
 /** A server of the test's own where there is a command for that, else the shared one. */
 export async function startTestKurrentDb(): Promise<TestKurrentDb> {
-  if (startCommand === undefined || startCommand === '') return { connectionString: testUrl!, stop: async () => {} }
+  if (testStart === undefined) return { connectionString: testUrl!, stop: async () => {} }
   const directory = await mkdtemp(join(tmpdir(), 'convolog-test-esdb-'))
   const port = await freePort()
   const connectionString = `esdb://127.0.0.1:${port}?tls=false`
   const launch = async (): Promise<ReturnType<typeof spawn>> => {
     // Not through a shell: the process that is killed has to be the server itself, so the command ends in `exec`.
-    const [program, ...args] = startCommand.split(' ')
+    const [program, ...args] = testStart.split(' ')
     const server = spawn(program!, [...args, directory, String(port)], { stdio: 'ignore', env: serverEnv() })
     await ready(connectionString, server)
     return server

@@ -1,18 +1,26 @@
 import { once } from 'node:events'
 import { connect, createServer, type AddressInfo, type Socket } from 'node:net'
 
-/** A TCP proxy that can lose what the server answers: the request arrives, the acknowledgement does not. */
+/** A TCP proxy that can be cut, and that can lose what the server answers: the request arrives, the acknowledgement does not. */
 export interface LossyProxy {
   port: number
   /** The connections that are open now answer nothing more; each is cut when it should have answered. */
   loseNextAnswers(): void
+  /** Breaks every connection in the middle of whatever it carries, and takes none until it is mended. */
+  cut(): void
+  mend(): void
   close(): Promise<void>
 }
 
 export async function startLossyProxy(targetPort: number): Promise<LossyProxy> {
   const lossy = new Set<Socket>()
   const open = new Set<Socket>()
+  let isCut = false
+  const breakAll = () => {
+    for (const socket of open) socket.resetAndDestroy()
+  }
   const server = createServer((client) => {
+    if (isCut) return void client.resetAndDestroy()
     const upstream = connect(targetPort, '127.0.0.1')
     for (const socket of [client, upstream]) {
       open.add(socket)
@@ -32,8 +40,15 @@ export async function startLossyProxy(targetPort: number): Promise<LossyProxy> {
     loseNextAnswers: () => {
       for (const socket of open) lossy.add(socket)
     },
+    cut: () => {
+      isCut = true
+      breakAll()
+    },
+    mend: () => {
+      isCut = false
+    },
     close: async () => {
-      for (const socket of open) socket.destroy()
+      breakAll()
       server.close()
       await once(server, 'close')
     },

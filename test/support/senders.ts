@@ -7,6 +7,16 @@ const RETRY_MS = 20
 /** Why something was not accepted: a code of the table, or that there was no answer at all. */
 export type Refused = { code: string; temporary: boolean } | 'no answer'
 
+export interface SenderOptions {
+  user: User
+  conversationId: string
+  /** How many, at most. */
+  messages: number
+  /** Over a WebSocket. */
+  atOnce: number
+  pauseMs?: number
+}
+
 /**
  * Sends its messages in their order and never gives up: where the line breaks, or the answer is that it should be tried again,
  * it sends the same again.
@@ -14,18 +24,42 @@ export type Refused = { code: string; temporary: boolean } | 'no answer'
 export abstract class Sender {
   readonly user: User
   readonly conversationId: string
-  readonly ids: readonly string[]
+  /** What it has begun to send, in order. */
+  readonly ids: string[] = []
   /** What was acknowledged: id → seq. */
   readonly acknowledged = new Map<string, number>()
   readonly refused: Refused[] = []
+  protected readonly options: SenderOptions
+  #isFinishing = false
 
-  constructor(user: User, conversationId: string, count: number) {
-    this.user = user
-    this.conversationId = conversationId
-    this.ids = Array.from({ length: count }, (_, n) => `${user.id}:${n}`)
+  constructor(options: SenderOptions) {
+    this.options = options
+    this.user = options.user
+    this.conversationId = options.conversationId
   }
 
-  abstract run(): Promise<void>
+  /** Sends until it has sent all, or is told to finish; ends when everything is acknowledged. */
+  async run(): Promise<void> {
+    const { messages, pauseMs } = this.options
+    while (this.ids.length < messages && !this.#isFinishing) {
+      await this.sendNext(messages - this.ids.length)
+      if (pauseMs !== undefined) await sleep(pauseMs)
+    }
+  }
+
+  /** Begins nothing new. */
+  finish(): void {
+    this.#isFinishing = true
+  }
+
+  /** Sends one or some, at most `left`; ends when they are acknowledged. */
+  protected abstract sendNext(left: number): Promise<void>
+
+  protected newId(): string {
+    const id = `${this.user.id}:${this.ids.length}`
+    this.ids.push(id)
+    return id
+  }
 
   protected messageOf(id: string) {
     return { clientMessageId: id, content: text(`this is ${id}`) }
@@ -34,8 +68,9 @@ export abstract class Sender {
 
 /** One after the other over REST. */
 export class RestSender extends Sender {
-  async run(): Promise<void> {
-    for (const id of this.ids) while (!this.acknowledged.has(id)) await this.#try(id)
+  protected async sendNext(): Promise<void> {
+    const id = this.newId()
+    while (!this.acknowledged.has(id)) await this.#try(id)
   }
 
   async #try(id: string): Promise<void> {
@@ -54,20 +89,15 @@ export class RestSender extends Sender {
 
 /** Over a WebSocket, some at once; all that were not acknowledged are sent again in their order. */
 export class SocketSender extends Sender {
-  readonly #atOnce: number
   #device: Device | undefined
 
-  constructor(user: User, conversationId: string, count: number, atOnce: number) {
-    super(user, conversationId, count)
-    this.#atOnce = atOnce
-  }
-
-  async run(): Promise<void> {
-    for (let next = 0; next < this.ids.length; ) {
+  protected async sendNext(left: number): Promise<void> {
+    let waiting = Array.from({ length: Math.min(left, this.options.atOnce) }, () => this.newId())
+    while (waiting.length > 0) {
       this.#device ??= await this.user.connect().catch(() => undefined)
-      if (this.#device) await this.#sendSome(this.#device, this.ids.slice(next, next + this.#atOnce))
+      if (this.#device) await this.#sendSome(this.#device, waiting)
       else await sleep(RETRY_MS)
-      while (next < this.ids.length && this.acknowledged.has(this.ids[next]!)) next += 1
+      while (waiting.length > 0 && this.acknowledged.has(waiting[0]!)) waiting = waiting.slice(1)
     }
   }
 
