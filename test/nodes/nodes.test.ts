@@ -1,13 +1,18 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
 import type { Device } from '../support/device.js'
+import { type Log, type LogName, logNames, startLog, withoutLog } from '../support/logs.js'
 import { Node } from '../support/nodes.js'
 import { type TestPostgres, startTestPostgres } from '../support/postgres.js'
 import { type TestRedis, hasRedis, startTestRedis } from '../support/redis.js'
 import { type Conversation, type User, eventually, text, unique } from '../support/world.js'
 
-describe.skipIf(!hasRedis)('three nodes that share log, Postgres and Redis', () => {
+for (const name of logNames)
+  describe.skipIf(!hasRedis || withoutLog(name))(`three nodes that share Postgres, Redis and a log in ${name}`, () => threeNodes(name))
+
+function threeNodes(name: LogName): void {
   let postgres: TestPostgres
+  let log: Log
   let redis: TestRedis
   let databaseUrl: string
   /** Projects; the others stand by. */
@@ -16,7 +21,7 @@ describe.skipIf(!hasRedis)('three nodes that share log, Postgres and Redis', () 
   let third: Node
 
   beforeAll(async () => {
-    ;[postgres, redis] = await Promise.all([startTestPostgres(), startTestRedis()])
+    ;[postgres, redis, log] = await Promise.all([startTestPostgres(), startTestRedis(), startLog(name)])
     databaseUrl = await postgres.createDatabase()
     first = await startNode()
     ;[second, third] = await Promise.all([startNode(), startNode()])
@@ -24,11 +29,11 @@ describe.skipIf(!hasRedis)('three nodes that share log, Postgres and Redis', () 
   afterEach(() => expect([first, second, third].flatMap((node) => node.world.endDevices())).toEqual([]))
   afterAll(async () => {
     await Promise.all([first, second, third].map((node) => node?.stop()))
-    await redis?.stop()
-    await postgres?.stop()
+    await Promise.all([log?.stop(), redis?.stop(), postgres?.stop()])
   })
 
-  const startNode = (env: Record<string, string> = {}) => Node.start({ DATABASE_URL: databaseUrl, REDIS_URL: redis.url, ...env })
+  const startNode = (env: Record<string, string> = {}) =>
+    Node.start({ ...log.env, DATABASE_URL: databaseUrl, REDIS_URL: redis.url, ...env })
   const nodes = () => [first, second, third]
   /** Somebody, with an account on each node: any node serves any user. */
   const onAll = (user: User) => nodes().map((node) => node.as(user))
@@ -311,7 +316,7 @@ describe.skipIf(!hasRedis)('three nodes that share log, Postgres and Redis', () 
       await Promise.all([projections, api, gateway].map((node) => node.stop()))
     }
   })
-})
+}
 
 /** One message after the other, as fast as they are acknowledged, with a pause. */
 class Traffic {

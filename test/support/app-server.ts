@@ -4,7 +4,10 @@ import { type App, startApp } from '../../src/app.js'
 import { loadConfig } from '../../src/config.js'
 import { loadSecrets } from '../../src/secrets.js'
 import type { Times } from '../../src/gateway/times.js'
-import { type TestPostgres, startTestPostgres } from './postgres.js'
+import { startLog, withoutLog } from './logs.js'
+import { startTestPostgres } from './postgres.js'
+import { startTestRedis } from './redis.js'
+import { startRoundRobin } from './round-robin.js'
 import { APP_SECRET, JWT_SECRET, World } from './world.js'
 
 export interface AppServerOptions {
@@ -25,20 +28,45 @@ export async function startAppServer(connectionString: string, { env = {}, times
   })
 }
 
+/** By hand: TEST_NODES=3 puts so many nodes with a shared Redis behind a load balancer, on KurrentDB where one is given. */
+const NODES = Number(process.env['TEST_NODES'] ?? 0)
+
 /** One server for all tests of a file. After each test no socket may have seen what none may see. */
 export function useServer(options: AppServerOptions = {}): () => World {
-  let postgres: TestPostgres
-  let app: App
+  const started: (() => Promise<void>)[] = []
   let world: World
   beforeAll(async () => {
-    postgres = await startTestPostgres()
-    app = await startAppServer(await postgres.createDatabase(), options)
-    world = new World(app.url)
-  })
+    const postgres = await startTestPostgres()
+    started.push(() => postgres.stop())
+    const connectionString = await postgres.createDatabase()
+    world = new World(
+      NODES > 0 ? await startNodes(connectionString, options, started) : await startAlone(connectionString, options, started),
+    )
+  }, 120_000)
   afterEach(() => expect(world.endDevices()).toEqual([]))
   afterAll(async () => {
-    await app?.stop()
-    await postgres?.stop()
+    for (const stop of started.reverse()) await stop()
   })
   return () => world
+}
+
+async function startAlone(connectionString: string, options: AppServerOptions, started: (() => Promise<void>)[]): Promise<string> {
+  const app = await startAppServer(connectionString, options)
+  started.push(() => app.stop())
+  return app.url
+}
+
+/** Gives where the load balancer is. */
+async function startNodes(connectionString: string, options: AppServerOptions, started: (() => Promise<void>)[]): Promise<string> {
+  const [redis, log] = await Promise.all([startTestRedis(), startLog(withoutLog('KurrentDB') ? 'Postgres' : 'KurrentDB')])
+  started.push(
+    () => redis.stop(),
+    () => log.stop(),
+  )
+  const env = { DATABASE_URL: connectionString, REDIS_URL: redis.url, ...log.env, ...options.env }
+  const ports: number[] = []
+  for (let n = 0; n < NODES; n += 1) ports.push(Number(new URL(await startAlone(connectionString, { ...options, env }, started)).port))
+  const balancer = await startRoundRobin(ports)
+  started.push(() => balancer.close())
+  return balancer.url
 }

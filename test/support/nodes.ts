@@ -1,4 +1,4 @@
-import { type ChildProcess, spawn } from 'node:child_process'
+import { type ChildProcess, execFile, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { existsSync } from 'node:fs'
 import { mkdtemp, rm } from 'node:fs/promises'
@@ -7,6 +7,7 @@ import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
+import { promisify } from 'node:util'
 import { freePort } from './postgres.js'
 import { APP_SECRET, JWT_SECRET, User, World, unique } from './world.js'
 
@@ -77,6 +78,14 @@ export class Node {
       if (isReady) return
       if (child.exitCode !== null || Date.now() > giveUpAt) throw new Error(`a node did not start: ${this.lines.slice(-5).join('\n')}`)
     }
+  }
+
+  /** Runs a command of the program with the settings of the node; gives what it has said. @throws when it fails */
+  async command(...args: string[]): Promise<string> {
+    const { stdout } = await promisify(execFile)(process.execPath, [main, ...args], {
+      env: { PATH: process.env['PATH'] ?? '', ...this.#env },
+    })
+    return stdout
   }
 
   /** SIGKILL: not a word to anybody. */
