@@ -5,12 +5,14 @@ import { once } from 'node:events'
 import { type AddressInfo, createServer } from 'node:net'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
+import pg from 'pg'
 import { pino } from 'pino'
 import { CLUSTER_ROLE, openCluster } from '../src/postgres/cluster.js'
 import { PostgresProcess } from '../src/postgres/postgres-process.js'
-import { removeFolder, temporaryFolder } from './processes.js'
+import { familyCpuMs, removeFolder, temporaryFolder } from './processes.js'
 
 const START_MS_MAX = 30_000
+const STATISTICS_MS = 1_100
 const JWT_SECRET = 'a secret for the bench alone'
 const APP_SECRET = 'bench-secret-0123456789'
 const main = fileURLToPath(new URL('../src/main.js', import.meta.url))
@@ -22,6 +24,10 @@ export interface Cluster {
   createGroup(owner: string, others: readonly string[]): Promise<string>
   /** The whole stream. */
   events(userId: string, conversationId: string): Promise<{ seq: number; clientMessageId: string | undefined }[]>
+  /** How many the read models' Postgres has committed, whoever asked. */
+  transactions(): Promise<number>
+  /** CPU time so far, of a node and of Postgres with all that it has started. */
+  cpuMs(node: ClusterNode): { node: number; postgres: number }
   stop(): Promise<void>
 }
 
@@ -33,6 +39,10 @@ export class ClusterNode {
   constructor(port: number, env: Record<string, string>) {
     this.url = `http://127.0.0.1:${port}`
     this.#env = { ...env, PORT: String(port), HOST: '127.0.0.1' }
+  }
+
+  get pid(): number {
+    return this.#child?.pid ?? 0
   }
 
   /** Ends when it is ready. */
@@ -71,7 +81,8 @@ export class ClusterNode {
   }
 }
 
-export async function startCluster(count: number): Promise<Cluster> {
+/** `eventStoreUrl`: where the log is kept, when not in Postgres. */
+export async function startCluster(count: number, eventStoreUrl?: string): Promise<Cluster> {
   const folder = temporaryFolder()
   const ports = await Promise.all(Array.from({ length: count + 2 }, freePort))
   const [postgresPort = 0, redisPort = 0, ...nodePorts] = ports
@@ -94,6 +105,7 @@ export async function startCluster(count: number): Promise<Cluster> {
     JWT_SECRET,
     FRAMES_PER_SECOND: '0',
     LOG_LEVEL: 'silent',
+    ...(eventStoreUrl === undefined ? {} : { EVENTSTORE_URL: eventStoreUrl }),
   }
   const nodes = nodePorts.map((port, i) => new ClusterNode(port, { ...env, DATA_DIR: `${folder}/node-${i}` }))
   for (const node of nodes) await node.start()
@@ -129,6 +141,16 @@ export async function startCluster(count: number): Promise<Cluster> {
         for (const { seq, data } of items) all.push({ seq, clientMessageId: data.clientMessageId })
       }
     },
+    transactions: async () => {
+      const client = new pg.Client({ connectionString: env.DATABASE_URL })
+      await client.connect()
+      // What a backend has counted it tells within a second.
+      await sleep(STATISTICS_MS)
+      const { rows } = await client.query<{ count: string }>("SELECT xact_commit AS count FROM pg_stat_database WHERE datname = 'postgres'")
+      await client.end()
+      return Number(rows[0]!.count)
+    },
+    cpuMs: (node) => ({ node: familyCpuMs(node.pid), postgres: familyCpuMs(postgres.pid!) }),
     stop: async () => {
       await Promise.all(nodes.map((node) => node.stop()))
       redis.kill('SIGKILL')

@@ -1,13 +1,15 @@
 /**
- * `npm run bench -- nodes [--devices 2000] [--seconds 60] [--rate 200]`: three nodes on one Postgres and one Redis. First how long a
- * message takes from a device on one node to a device on another; then traffic, while one node after the other is killed and
- * started again every 10 s. Every device's sequence is held against the log at the end.
+ * `npm run bench -- nodes [--devices 2000] [--seconds 60] [--rate 200] [--eventstore esdb://…]`: three nodes on one Postgres and one
+ * Redis, with the log in Postgres or in the KurrentDB that is named. First how long a message takes from a device on one node to a
+ * device on another; then how soon the devices of a killed node are whole on one other; then traffic, while one node after the
+ * other is killed and started again every 10 s (`--seconds 0`: none). Every device's sequence is held against the log at the end.
  */
 import { setTimeout as sleep } from 'node:timers/promises'
 import { parseArgs } from 'node:util'
 import { Latencies, type Row, milliseconds, printTable, times } from './figures.js'
 import { NodeDevice, type Tally, newTally } from './node-device.js'
 import { type Cluster, startCluster } from './cluster.js'
+import { measureStorm } from './storm.js'
 
 const KILL_EVERY_MS = 10_000
 const MEMBERS_PER_GROUP = 10
@@ -17,15 +19,16 @@ const LATENCY_MESSAGES = 1_000
 
 const { values } = parseArgs({
   args: process.argv.slice(2),
-  options: { devices: { type: 'string' }, seconds: { type: 'string' }, rate: { type: 'string' } },
+  options: { devices: { type: 'string' }, seconds: { type: 'string' }, rate: { type: 'string' }, eventstore: { type: 'string' } },
 })
 const deviceCount = Number(values.devices ?? 2_000)
 const trafficMs = Number(values.seconds ?? 60) * 1_000
 const messagesPerSecond = Number(values.rate ?? 200)
 
-const cluster = await startCluster(3)
+const cluster = await startCluster(3, values.eventstore)
 try {
-  const rows = [await measureLatency(cluster), ...(await measureFaults(cluster))]
+  const rows = [await measureLatency(cluster), ...(await measureStorm(cluster, deviceCount))]
+  if (trafficMs > 0) rows.push(...(await measureFaults(cluster)))
   printTable(rows)
 } finally {
   await cluster.stop()

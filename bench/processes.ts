@@ -134,6 +134,9 @@ export const cpuOf = (pid: number): Cpu => ({
   generator: cpuMs(process.pid),
 })
 
+/** CPU time so far of a program and of all that it has started, also of what has ended, in ms. */
+export const familyCpuMs = (pid: number): number => cpuMs(pid, true) + sum(descendants(pid).map((child) => cpuMs(child, true)))
+
 /** CPU time between two looks. */
 export const cpuBetween = (before: Cpu, after: Cpu): Cpu => ({
   at: after.at - before.at,

@@ -2,6 +2,7 @@
 import { sql } from 'kysely'
 import type { Position } from '../domain/event-store.js'
 import type { ConversationType } from '../domain/events.js'
+import { rowsByQuestion } from '../gatherer.js'
 import { texts } from './arrays.js'
 import type { Database } from './database.js'
 
@@ -28,6 +29,7 @@ export interface MembershipOfUser {
 }
 
 interface Row {
+  n: number
   applied: Position
   conversation_id: string | null
   type: ConversationType
@@ -42,10 +44,11 @@ interface Row {
   muted: boolean | null
 }
 
-/** Every conversation of a user, and the position at which it is so: one statement, one snapshot. */
-export async function membershipsOfUser(db: Database, userId: string): Promise<MembershipOfUser> {
+/** For each user every conversation, and the position at which it is so: one statement, one snapshot. */
+export async function membershipsOfUsers(db: Database, userIds: readonly string[]): Promise<MembershipOfUser[]> {
   const { rows } = await sql<Row>`
-    SELECT at.position AS applied, membership.* FROM checkpoints at
+    SELECT asked.n, at.position AS applied, membership.* FROM checkpoints at
+    CROSS JOIN unnest(${texts(userIds, (id) => id)}::text[]) WITH ORDINALITY AS asked (user_id, n)
     LEFT JOIN LATERAL (
       SELECT m.conversation_id, c.type, c.head, c.last_ordinal, c.member_count, m.joined_seq, m.joined_position, c.last_position,
         r.read_ordinal, n.ordinals AS mention_ordinals, i.muted
@@ -53,13 +56,16 @@ export async function membershipsOfUser(db: Database, userId: string): Promise<M
       JOIN conversations c ON c.id = m.conversation_id
       JOIN unread_counts r ON r.conversation_id = m.conversation_id AND r.user_id = m.user_id
       LEFT JOIN inbox i ON i.conversation_id = m.conversation_id AND i.user_id = m.user_id
-      LEFT JOIN (SELECT conversation_id, array_agg(ordinal ORDER BY ordinal) AS ordinals FROM mentions WHERE user_id = ${userId}
+      LEFT JOIN (SELECT conversation_id, array_agg(ordinal ORDER BY ordinal) AS ordinals FROM mentions WHERE user_id = asked.user_id
         GROUP BY conversation_id) n
         ON n.conversation_id = m.conversation_id
-      WHERE m.user_id = ${userId}
+      WHERE m.user_id = asked.user_id
     ) membership ON true
     WHERE at.projection = 'conversations'`.execute(db)
-  return { position: rows[0]?.applied ?? '', conversations: rows.filter((row) => row.conversation_id !== null).map(toMembership) }
+  return rowsByQuestion(rows, userIds.length).map((own) => ({
+    position: own[0]?.applied ?? '',
+    conversations: own.filter((row) => row.conversation_id !== null).map(toMembership),
+  }))
 }
 
 const toMembership = (row: Row): Membership => ({
@@ -82,13 +88,16 @@ export interface Departure {
   position: Position
 }
 
-/** The conversations that a user left or was removed from after `position` and is not in again. */
-export async function departuresAfter(db: Database, userId: string, position: Position): Promise<Departure[]> {
-  const { rows } = await sql<{ conversation_id: string; seq: number; position: Position }>`
-    SELECT conversation_id, seq, position FROM departures WHERE user_id = ${userId} AND position > ${position} ORDER BY position`.execute(
-    db,
+/** For each user the conversations that it left or was removed from after `position` and is not in again. */
+export async function departuresAfter(db: Database, asked: readonly { userId: string; position: Position }[]): Promise<Departure[][]> {
+  const { rows } = await sql<{ n: number; conversation_id: string; seq: number; position: Position }>`
+    SELECT asked.n, d.conversation_id, d.seq, d.position
+    FROM unnest(${texts(asked, ({ userId }) => userId)}::text[], ${texts(asked, ({ position }) => position)}::text[])
+      WITH ORDINALITY AS asked (user_id, position, n)
+    JOIN departures d ON d.user_id = asked.user_id AND d.position > asked.position COLLATE "C" ORDER BY d.position`.execute(db)
+  return rowsByQuestion(rows, asked.length).map((own) =>
+    own.map((row) => ({ conversationId: row.conversation_id, seq: row.seq, position: row.position })),
   )
-  return rows.map((row) => ({ conversationId: row.conversation_id, seq: row.seq, position: row.position }))
 }
 
 /** Those of `userIds` that share a conversation with the user. */

@@ -4,13 +4,14 @@ import { unavailable } from '../domain/errors.js'
 import type { Recalls } from '../domain/conversation/state.js'
 import type { History } from '../domain/history.js'
 import type { Logger } from '../domain/logger.js'
+import { Gatherer } from '../gatherer.js'
 import { Applied } from './applied.js'
 import { furthest, isCurrent, loadCheckpoints, migrate } from './checkpoints.js'
 import { conversationsProjection, listMembers } from './conversations.js'
 import { type Database, READ_SCHEMA, asRefusal, isLoss, openReaders, openWriters } from './database.js'
 import { type HistoryOptions, type Message, findMessage, historyProjection, listMessages } from './history.js'
 import { type InboxOptions, inboxProjection, listInbox } from './inbox.js'
-import { departuresAfter, findSharing, membershipsOfUser } from './memberships.js'
+import { departuresAfter, findSharing, membershipsOfUsers } from './memberships.js'
 import type { PageOptions } from './pages.js'
 import type { Projection } from './projection.js'
 import { Projector, type ProjectorStatus } from './projector.js'
@@ -209,9 +210,18 @@ export class ReadModels {
     list: (userId: string, hasLeft?: HasLeft) => this.#read((db) => findUnreadCounts(db, userId, hasLeft)),
   }
 
+  readonly #receiptsAfter = new Gatherer((asked: readonly { conversationIds: readonly string[]; position: Position }[]) =>
+    this.#read((db) => receiptsAfter(db, asked)),
+  )
+  readonly #contactOwners = new Gatherer((userIds: readonly string[]) => this.#read((db) => findContactOwners(db, userIds)))
+  readonly #membershipsOfUsers = new Gatherer((userIds: readonly string[]) => this.#read((db) => membershipsOfUsers(db, userIds)))
+  readonly #departuresAfter = new Gatherer((asked: readonly { userId: string; position: Position }[]) =>
+    this.#read((db) => departuresAfter(db, asked)),
+  )
+
   readonly receipts = {
     list: (conversationId: string, options: ReceiptsOptions) => this.#read((db) => listReceipts(db, conversationId, options)),
-    after: (conversationIds: readonly string[], position: Position) => this.#read((db) => receiptsAfter(db, conversationIds, position)),
+    after: (conversationIds: readonly string[], position: Position) => this.#receiptsAfter.find({ conversationIds, position }),
   }
 
   readonly users = {
@@ -220,7 +230,7 @@ export class ReadModels {
 
   readonly contacts = {
     list: (userId: string, options: PageOptions) => this.#read((db) => listRelations(db, 'contacts', userId, options)),
-    whoHave: (userId: string) => this.#read((db) => findContactOwners(db, userId)),
+    whoHave: (userId: string) => this.#contactOwners.find(userId),
   }
 
   readonly blocks = {
@@ -232,19 +242,17 @@ export class ReadModels {
   }
 
   readonly memberships = {
-    ofUser: (userId: string) => this.#read((db) => membershipsOfUser(db, userId)),
-    departuresAfter: (userId: string, position: Position) => this.#read((db) => departuresAfter(db, userId, position)),
+    ofUser: (userId: string) => this.#membershipsOfUsers.find(userId),
+    departuresAfter: (userId: string, position: Position) => this.#departuresAfter.find({ userId, position }),
     sharing: (userId: string, userIds: readonly string[]) => this.#read((db) => findSharing(db, userId, userIds)),
   }
 }
-
-type Asked = SentMessageKey & { resolve: (answer: SentMessage) => void; reject: (error: unknown) => void }
 
 /** The history, for those who read it and for the write side. */
 class HistoryQueries implements History {
   readonly #read: Read
   readonly #waitForHead: () => Promise<void>
-  #asked: Asked[] = []
+  readonly #sentMessages = new Gatherer((keys: readonly SentMessageKey[]) => this.#read((db) => findSentMessages(db, keys)))
 
   constructor(read: Read, waitForHead: () => Promise<void>) {
     this.#read = read
@@ -262,21 +270,7 @@ class HistoryQueries implements History {
   }
 
   findSentMessage(conversationId: string, senderId: string, clientMessageId: string): Promise<SentMessage> {
-    return new Promise((resolve, reject) => {
-      this.#asked.push({ conversationId, senderId, clientMessageId, resolve, reject })
-      if (this.#asked.length === 1) setImmediate(() => void this.#findAsked())
-    })
-  }
-
-  async #findAsked(): Promise<void> {
-    const asked = this.#asked
-    this.#asked = []
-    try {
-      const answers = await this.#read((db) => findSentMessages(db, asked))
-      asked.forEach(({ resolve }, i) => resolve(answers[i]!))
-    } catch (error) {
-      for (const { reject } of asked) reject(error)
-    }
+    return this.#sentMessages.find({ conversationId, senderId, clientMessageId })
   }
 
   findSentIds(...[conversationId, senderId, after, limit]: Parameters<History['findSentIds']>): ReturnType<History['findSentIds']> {

@@ -2,6 +2,7 @@
 import { sql } from 'kysely'
 import type { Position } from '../domain/event-store.js'
 import type { AnyEvent, RecordedFact } from '../domain/events.js'
+import { rowsByQuestion } from '../gatherer.js'
 import { bigints, integers, texts } from './arrays.js'
 import type { Database } from './database.js'
 import { type Page, type PageOptions, decodeCursor, isoTimeOrNull, pageOf } from './pages.js'
@@ -183,17 +184,32 @@ export interface MovedCursor {
   deliveredSeq: number | null
 }
 
-/** The members' cursors that moved after `position`, in these conversations. */
-export async function receiptsAfter(db: Database, conversationIds: readonly string[], position: Position): Promise<MovedCursor[]> {
-  if (conversationIds.length === 0) return []
-  const { rows } = await sql<{ conversation_id: string; user_id: string; read_seq: number | null; delivered_seq: number | null }>`
-    SELECT r.conversation_id, r.user_id, r.read_seq, r.delivered_seq
-    FROM receipts r JOIN members m ON m.conversation_id = r.conversation_id AND m.user_id = r.user_id
-    WHERE r.conversation_id = ANY(${texts(conversationIds, (id) => id)}::text[]) AND r.position > ${position}`.execute(db)
-  return rows.map((row) => ({
-    conversationId: row.conversation_id,
-    userId: row.user_id,
-    readSeq: row.read_seq,
-    deliveredSeq: row.delivered_seq,
-  }))
+/** For each question the members' cursors that moved after `position`, in these conversations. */
+export async function receiptsAfter(
+  db: Database,
+  questions: readonly { conversationIds: readonly string[]; position: Position }[],
+): Promise<MovedCursor[][]> {
+  const asked = questions.flatMap(({ conversationIds, position }, i) => conversationIds.map((id) => ({ id, position, n: i + 1 })))
+  const { rows } = await sql<MovedRow>`
+    SELECT asked.n, r.conversation_id, r.user_id, r.read_seq, r.delivered_seq
+    FROM unnest(${texts(asked, ({ id }) => id)}::text[], ${texts(asked, ({ position }) => position)}::text[],
+      ${integers(asked, ({ n }) => n)}::integer[]) AS asked (conversation_id, position, n)
+    JOIN receipts r ON r.conversation_id = asked.conversation_id AND r.position > asked.position COLLATE "C"
+    JOIN members m ON m.conversation_id = r.conversation_id AND m.user_id = r.user_id`.execute(db)
+  return rowsByQuestion(rows, questions.length).map((own) =>
+    own.map((row) => ({
+      conversationId: row.conversation_id,
+      userId: row.user_id,
+      readSeq: row.read_seq,
+      deliveredSeq: row.delivered_seq,
+    })),
+  )
+}
+
+interface MovedRow {
+  n: number
+  conversation_id: string
+  user_id: string
+  read_seq: number | null
+  delivered_seq: number | null
 }

@@ -1,20 +1,28 @@
 /** Snapshots of folded streams: a table beside the read models, disposable like them, but no projection. */
 import { sql } from 'kysely'
 import type { Snapshot, SnapshotStore } from '../domain/snapshot-store.js'
+import { Gatherer } from '../gatherer.js'
+import { texts } from './arrays.js'
 import { type Database, asRefusal } from './database.js'
 
 export class PostgresSnapshotStore implements SnapshotStore {
   readonly #db: Database
+  readonly #snapshots = new Gatherer((streams: readonly string[]) => this.#loadAll(streams))
 
   constructor(db: Database) {
     this.#db = db
   }
 
-  async load(stream: string): Promise<Snapshot | undefined> {
-    const query = sql<Omit<Snapshot, 'state'> & { state: string }>`
-      SELECT version, revision, position, hash, state FROM snapshots WHERE stream = ${stream}`
-    const [row] = (await query.execute(this.#db).catch(refuse)).rows
-    return row && { ...row, state: JSON.parse(row.state) as unknown }
+  load(stream: string): Promise<Snapshot | undefined> {
+    return this.#snapshots.find(stream)
+  }
+
+  async #loadAll(streams: readonly string[]): Promise<(Snapshot | undefined)[]> {
+    const query = sql<Omit<Snapshot, 'state'> & { stream: string; state: string }>`
+      SELECT stream, version, revision, position, hash, state FROM snapshots WHERE stream = ANY(${texts(streams, (stream) => stream)}::text[])`
+    const { rows } = await query.execute(this.#db).catch(refuse)
+    const found = new Map(rows.map(({ stream, state, ...row }) => [stream, { ...row, state: JSON.parse(state) as unknown }]))
+    return streams.map((stream) => found.get(stream))
   }
 
   async save(stream: string, { version, revision, position, hash, state }: Snapshot): Promise<void> {

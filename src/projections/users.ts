@@ -1,6 +1,7 @@
 /** Read model `users`: profiles, contacts, blocks and devices. */
 import { sql } from 'kysely'
 import type { AnyEvent, JsonObject, Profile, RecordedFact } from '../domain/events.js'
+import { rowsByQuestion } from '../gatherer.js'
 import { bigints, texts } from './arrays.js'
 import type { Database } from './database.js'
 import { type Page, type PageOptions, decodeCursor, isoTime, pageOf } from './pages.js'
@@ -198,8 +199,10 @@ export async function listDevices(db: Database, userId: string, { cursor, limit 
   )
 }
 
-/** Those who have the user as a contact. */
-export async function findContactOwners(db: Database, userId: string): Promise<string[]> {
-  const { rows } = await sql<{ user_id: string }>`SELECT user_id FROM contacts WHERE other_user_id = ${userId}`.execute(db)
-  return rows.map((row) => row.user_id)
+/** For each user those who have it as a contact. */
+export async function findContactOwners(db: Database, userIds: readonly string[]): Promise<string[][]> {
+  const { rows } = await sql<{ n: number; user_id: string }>`
+    SELECT asked.n, c.user_id FROM unnest(${texts(userIds, (id) => id)}::text[]) WITH ORDINALITY AS asked (user_id, n)
+    JOIN contacts c ON c.other_user_id = asked.user_id`.execute(db)
+  return rowsByQuestion(rows, userIds.length).map((own) => own.map((row) => row.user_id))
 }

@@ -1,5 +1,6 @@
 import type pg from 'pg'
 import { RecordedEvent, type ReadStreamOptions } from '../../domain/event-store.js'
+import { Gatherer } from '../../gatherer.js'
 import { reading } from './errors.js'
 import { toPosition } from './positions.js'
 import { schemaName } from './schema.js'
@@ -23,15 +24,29 @@ SELECT h.position, ${columns} FROM ${schemaName}.log_head h LEFT JOIN LATERAL (
   ORDER BY position LIMIT $2
 ) e ON true ORDER BY e.position`
 
-const forwards = `SELECT ${columns} FROM ${schemaName}.events e WHERE e.stream = $1 AND e.revision >= $2 ORDER BY e.revision LIMIT $3`
-const backwards = `SELECT ${columns} FROM ${schemaName}.events e WHERE e.stream = $1 AND e.revision <= $2 ORDER BY e.revision DESC LIMIT $3`
+/** Pages of many streams: each by the index, in the order in which they were asked for. */
+const pages = (condition: string, order: string) => `
+SELECT asked.n, ${columns} FROM unnest($1::text[], $2::integer[], $3::integer[]) WITH ORDINALITY AS asked (stream, start, size, n)
+CROSS JOIN LATERAL (
+  SELECT * FROM ${schemaName}.events WHERE stream = asked.stream AND revision ${condition} asked.start ORDER BY revision ${order} LIMIT asked.size
+) e ORDER BY asked.n, e.revision ${order}`
+const forwards = { name: 'read_forwards', text: pages('>=', 'ASC') }
+const backwards = { name: 'read_backwards', text: pages('<=', 'DESC') }
 const head = `SELECT position FROM ${schemaName}.log_head`
 
 const revisionMax = 2 ** 31 - 1
 
+interface StreamPage {
+  stream: string
+  from: number
+  limit: number
+}
+
 /** What is read from the database, with positions as numbers. All throw StoreUnavailable when it can't be read now. */
 export class Reads {
   readonly #pool: pg.Pool
+  readonly #forwards = new Gatherer((asked: readonly StreamPage[]) => this.#pages(forwards, asked))
+  readonly #backwards = new Gatherer((asked: readonly StreamPage[]) => this.#pages(backwards, asked))
 
   constructor(pool: pg.Pool) {
     this.#pool = pool
@@ -42,12 +57,17 @@ export class Reads {
     return Number(row![0])
   }
 
-  async stream(stream: string, { direction = 'forwards', from, limit }: ReadStreamOptions): Promise<RecordedEvent[]> {
-    const rows =
-      direction === 'forwards'
-        ? await this.#rows<EventRow>('read_forwards', forwards, [stream, Math.max(from ?? 0, 0), limit])
-        : await this.#rows<EventRow>('read_backwards', backwards, [stream, Math.min(from ?? revisionMax, revisionMax), limit])
-    return rows.map(toEvent)
+  stream(stream: string, { direction = 'forwards', from, limit }: ReadStreamOptions): Promise<RecordedEvent[]> {
+    return direction === 'forwards'
+      ? this.#forwards.find({ stream, from: Math.max(from ?? 0, 0), limit })
+      : this.#backwards.find({ stream, from: Math.min(from ?? revisionMax, revisionMax), limit })
+  }
+
+  async #pages({ name, text }: { name: string; text: string }, asked: readonly StreamPage[]): Promise<RecordedEvent[][]> {
+    const values = [asked.map(({ stream }) => stream), asked.map(({ from }) => from), asked.map(({ limit }) => limit)]
+    const found = asked.map((): RecordedEvent[] => [])
+    for (const [n, ...row] of await this.#rows<[n: string, ...EventRow]>(name, text, values)) found[Number(n) - 1]!.push(toEvent(row))
+    return found
   }
 
   /** `position` is where to go on: past what the filter dropped. */

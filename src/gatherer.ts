@@ -1,0 +1,57 @@
+/** How many questions go out together, at most. */
+const BATCH_MAX = 64
+
+interface Question<Key, Answer> {
+  key: Key
+  resolve: (answer: Answer) => void
+  reject: (error: unknown) => void
+}
+
+/**
+ * Questions of one kind that come in the same turn, or while others are being asked, are asked together: when a thousand devices
+ * come at once it is a round trip for many of them, and one that comes alone waits for nobody.
+ */
+export class Gatherer<Key, Answer> {
+  readonly #ask: (keys: readonly Key[]) => Promise<readonly Answer[]>
+  readonly #inFlightMax: number
+  #waiting: Question<Key, Answer>[] = []
+  #inFlight = 0
+
+  /** `ask`: gives an answer for each key, in their order; it runs so many times at once, at most. */
+  constructor(ask: (keys: readonly Key[]) => Promise<readonly Answer[]>, inFlightMax = 2) {
+    this.#ask = ask
+    this.#inFlightMax = inFlightMax
+  }
+
+  find(key: Key): Promise<Answer> {
+    return new Promise((resolve, reject) => {
+      this.#waiting.push({ key, resolve, reject })
+      if (this.#waiting.length === 1) setImmediate(() => this.#askSome())
+    })
+  }
+
+  #askSome(): void {
+    while (this.#waiting.length > 0 && this.#inFlight < this.#inFlightMax) {
+      this.#inFlight += 1
+      void this.#settle(this.#waiting.splice(0, BATCH_MAX))
+    }
+  }
+
+  async #settle(questions: readonly Question<Key, Answer>[]): Promise<void> {
+    try {
+      const answers = await this.#ask(questions.map(({ key }) => key))
+      questions.forEach(({ resolve }, i) => resolve(answers[i]!))
+    } catch (error) {
+      for (const { reject } of questions) reject(error)
+    }
+    this.#inFlight -= 1
+    this.#askSome()
+  }
+}
+
+/** Rows of many questions as a list for each; `n` counts from 1. */
+export function rowsByQuestion<Row extends { n: number }>(rows: readonly Row[], count: number): Row[][] {
+  const lists = Array.from({ length: count }, (): Row[] => [])
+  for (const row of rows) lists[row.n - 1]!.push(row)
+  return lists
+}

@@ -1,0 +1,56 @@
+import { setImmediate as nextTurn } from 'node:timers/promises'
+import { expect, test } from 'vitest'
+import { Gatherer } from '../src/gatherer.js'
+import { settleable } from '../src/event-stores/settleable.js'
+
+/** Answers when it is told to. */
+function slowAnswers() {
+  const batches: { keys: readonly number[]; settled: ReturnType<typeof settleable> }[] = []
+  const gatherer = new Gatherer(async (keys: readonly number[]) => {
+    const settled = settleable()
+    batches.push({ keys, settled })
+    await settled.promise
+    return keys.map((key) => `answer ${key}`)
+  }, 1)
+  return { batches, gatherer }
+}
+
+test('questions of one turn, and those that come while others are asked, are asked together, and each gets its own answer', async () => {
+  const { batches, gatherer } = slowAnswers()
+  const first = [gatherer.find(1), gatherer.find(2)]
+  await nextTurn()
+  const later = [gatherer.find(3)]
+  await nextTurn()
+  later.push(gatherer.find(4))
+  expect(batches.map(({ keys }) => keys)).toEqual([[1, 2]])
+  batches[0]!.settled.resolve()
+  expect(await Promise.all(first)).toEqual(['answer 1', 'answer 2'])
+  expect(batches[1]!.keys).toEqual([3, 4])
+  batches[1]!.settled.resolve()
+  expect(await Promise.all(later)).toEqual(['answer 3', 'answer 4'])
+})
+
+test('more than fit into one go out in several', async () => {
+  const { batches, gatherer } = slowAnswers()
+  const all = Array.from({ length: 150 }, (_, key) => gatherer.find(key))
+  for (let sent = 0; sent < all.length; ) {
+    await nextTurn()
+    const { keys, settled } = batches.at(-1)!
+    sent += keys.length
+    settled.resolve()
+  }
+  expect(await Promise.all(all)).toEqual(all.map((_, key) => `answer ${key}`))
+  expect(batches.map(({ keys }) => keys.length)).toEqual([64, 64, 22])
+})
+
+test('what fails, fails for those who asked together; the next are asked again', async () => {
+  const { batches, gatherer } = slowAnswers()
+  const failing = [gatherer.find(1), gatherer.find(2)]
+  await nextTurn()
+  batches[0]!.settled.reject(new Error('away'))
+  for (const one of failing) await expect(one).rejects.toThrow('away')
+  const next = gatherer.find(3)
+  await nextTurn()
+  batches[1]!.settled.resolve()
+  expect(await next).toBe('answer 3')
+})
