@@ -1,8 +1,9 @@
 /** How the read side reaches Postgres: pools, and what counts as its loss. */
-import { Kysely, PostgresDialect, type PostgresPool } from 'kysely'
+import { Kysely, PostgresDialect, type PostgresPool, type PostgresPoolClient } from 'kysely'
 import pg from 'pg'
 import { StoreUnavailable } from '../domain/event-store.js'
 import { Refusal, unavailable } from '../domain/errors.js'
+import { copyIn, isCopy } from './copy.js'
 
 /** Tables are named by the file that owns them (`withTables`); most statements are `sql`. */
 export type Database = Kysely<unknown>
@@ -32,7 +33,7 @@ export function openReaders(connectionString: string, connectionsMax: number, on
 /** Connections that project into `schema`. Their commits need no disk: a crash loses rows and checkpoint together. */
 export function openWriters(connectionString: string, schema: string, onLost: (error: Error) => void = () => {}): Database {
   const settings = [`search_path=${schema}`, 'synchronous_commit=off', 'jit=off', ...byKey]
-  return open(openPool(connectionString, 2, settings, onLost))
+  return open(withCopy(openPool(connectionString, 2, settings, onLost)))
 }
 
 const open = (pool: PostgresPool): Database => new Kysely<unknown>({ dialect: new PostgresDialect({ pool }) })
@@ -72,6 +73,26 @@ function preparing(pool: pg.Pool): PostgresPool {
     },
     end: () => pool.end(),
   }
+}
+
+/** The pool as Kysely sees it, and COPY beside the queries. */
+function withCopy(pool: pg.Pool): PostgresPool {
+  const clients = new WeakMap<pg.PoolClient, PostgresPoolClient>()
+  return {
+    connect: async () => {
+      const client = await pool.connect()
+      let known = clients.get(client)
+      if (!known) clients.set(client, (known = copying(client)))
+      return known
+    },
+    end: () => pool.end(),
+  }
+}
+
+function copying(client: pg.PoolClient): PostgresPoolClient {
+  const query = (statement: string, parameters: unknown[]): Promise<pg.QueryResult> =>
+    isCopy(statement) ? copyIn(client, statement, parameters[0] as Buffer) : client.query(statement, parameters)
+  return { query: query as unknown as PostgresPoolClient['query'], release: () => client.release() }
 }
 
 const BIGINT = 20

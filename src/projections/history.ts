@@ -3,6 +3,7 @@ import { sql } from 'kysely'
 import type { Recalls } from '../domain/conversation/state.js'
 import type { AnyEvent, Content, ConversationEvent, RecordedFact } from '../domain/events.js'
 import { bigints, booleans, integers, texts } from './arrays.js'
+import { CopyRows, copyRows } from './copy.js'
 import type { Database } from './database.js'
 import { isoTime, isoTimeOrNull } from './pages.js'
 import { type Fold, PairMap, type Projection } from './projection.js'
@@ -35,7 +36,7 @@ const partition = (name: string, i: number) =>
 
 export const historyProjection: Projection = {
   name: 'history',
-  version: 1,
+  version: 2,
   settings: '',
   tables: [...PARTITIONS, 'messages', 'reactions'],
   ddl: `
@@ -51,27 +52,15 @@ export const historyProjection: Projection = {
       conversation_id text COLLATE "C", seq integer, emoji text COLLATE "C", user_id text COLLATE "C", position text COLLATE "C" NOT NULL,
       PRIMARY KEY (conversation_id, seq, emoji, user_id)
     );`,
+  // Hashes: half of what an index over the texts costs. Who looks up compares the columns too; that a message is
+  // there once is the checkpoint's doing.
   indexes: `
-    ALTER TABLE messages ADD CONSTRAINT messages_client_id UNIQUE (conversation_id, sender_id, client_message_id);
+    CREATE INDEX messages_client_id ON messages (hashtext(conversation_id), hashtext(sender_id || client_message_id));
     CREATE INDEX messages_pinned ON messages (conversation_id, seq) WHERE pinned;`,
   begin: () => new HistoryFold(),
 }
 
 type Of<Type extends ConversationEvent['type']> = RecordedFact<Extract<ConversationEvent, { type: Type }>>
-
-/** Only what the row needs: of a large batch the events themselves would be a burden to the garbage collector. */
-interface NewMessage {
-  conversationId: string
-  seq: number
-  ordinal: number
-  senderId: string
-  clientMessageId: string
-  content: string
-  replyToSeq: number | undefined
-  mentions: string | undefined
-  sentAt: number
-  change: MessageChange | undefined
-}
 
 /** What became of a message after it was sent. */
 interface MessageChange {
@@ -86,7 +75,7 @@ type ReactionChange = { conversationId: string; seq: number; emoji: string; user
 
 class HistoryFold implements Fold {
   /** By conversation, so that rows reach the table and its indexes in their order. */
-  readonly #sent = new Map<string, NewMessage[]>()
+  readonly #sent = new Map<string, CopyRows>()
   readonly #changes = new Map<string, Map<number, MessageChange>>()
   readonly #reactions = new PairMap<ReactionChange>()
 
@@ -121,23 +110,21 @@ class HistoryFold implements Fold {
     }
   }
 
-  #send({ data, metadata, revision }: Of<'MessageSent'>, conversationId: string): void {
-    const { ordinal, clientMessageId, content, replyToSeq, mentions } = data
-    const message = {
-      conversationId,
-      seq: revision,
-      ordinal,
-      senderId: metadata.actor.userId ?? '',
-      clientMessageId,
-      content: JSON.stringify(content),
-      replyToSeq,
-      mentions: mentions === undefined || mentions.length === 0 ? undefined : JSON.stringify(mentions),
-      sentAt: metadata.at,
-      change: undefined,
-    }
-    const sent = this.#sent.get(conversationId)
-    if (sent) sent.push(message)
-    else this.#sent.set(conversationId, [message])
+  #send(event: Of<'MessageSent'>, conversationId: string): void {
+    const { data, metadata, revision } = event
+    let rows = this.#sent.get(conversationId)
+    if (!rows) this.#sent.set(conversationId, (rows = new CopyRows()))
+    rows
+      .row(sentColumns.length)
+      .text(conversationId)
+      .integer(revision)
+      .integer(data.ordinal)
+      .text(metadata.actor.userId ?? '')
+      .text(data.clientMessageId)
+      .text(contentJson(event))
+      .bigint(metadata.at)
+      .integer(data.replyToSeq)
+      .text(data.mentions === undefined || data.mentions.length === 0 ? undefined : JSON.stringify(data.mentions))
   }
 
   #changeOf(conversationId: string, seq: number): MessageChange {
@@ -160,12 +147,8 @@ class HistoryFold implements Fold {
   }
 
   async flush(db: Database): Promise<void> {
-    const sent: NewMessage[] = []
-    for (const [conversationId, messages] of this.#sent) {
-      this.#claimChanges(conversationId, messages)
-      for (const message of messages) sent.push(message)
-    }
-    if (sent.length > 0) await insertMessages(db, sent)
+    if (this.#sent.size > 0) await copyRows(db, 'messages', sentColumns, [...this.#sent.values()])
+    // Also of messages of this very batch.
     const changes = [...this.#changes].flatMap(([conversationId, bySeq]) =>
       [...bySeq].map(([seq, change]) => ({ conversationId, seq, change })),
     )
@@ -173,51 +156,26 @@ class HistoryFold implements Fold {
     const reactions = this.#reactions.entries().map(({ value }) => value)
     if (reactions.length > 0) await writeReactions(db, reactions)
   }
-
-  /** Changes to messages of this very batch go into the rows that are inserted. */
-  #claimChanges(conversationId: string, messages: readonly NewMessage[]): void {
-    const changes = this.#changes.get(conversationId)
-    if (!changes) return
-    for (const message of messages) {
-      message.change = changes.get(message.seq)
-      if (message.change) changes.delete(message.seq)
-    }
-  }
 }
 
-function contentNow({ content, change }: NewMessage): string | null {
-  if (change?.recalledAt !== undefined) return null
-  return change?.content === undefined ? content : JSON.stringify(change.content)
-}
+const sentColumns = [
+  'conversation_id',
+  'seq',
+  'ordinal',
+  'sender_id',
+  'client_message_id',
+  'content',
+  'sent_at',
+  'reply_to_seq',
+  'mentions',
+]
 
-async function insertMessages(db: Database, sent: readonly NewMessage[]): Promise<void> {
-  // Most messages have nothing in half of the columns: those are not sent.
-  const [plain, rich]: [NewMessage[], NewMessage[]] = [[], []]
-  for (const message of sent) (isPlain(message) ? plain : rich).push(message)
-  if (plain.length > 0) {
-    await sql`
-      INSERT INTO messages (conversation_id, seq, ordinal, sender_id, client_message_id, content, sent_at)
-      SELECT * FROM unnest(${commonColumns(plain)})`.execute(db)
-  }
-  if (rich.length > 0) await insertRich(db, rich)
-}
-
-const isPlain = ({ replyToSeq, mentions, change }: NewMessage) => change === undefined && replyToSeq === undefined && mentions === undefined
-
-const commonColumns = (sent: readonly NewMessage[]) => sql`
-  ${texts(sent, (m) => m.conversationId)}::text[], ${integers(sent, (m) => m.seq)}::integer[],
-    ${integers(sent, (m) => m.ordinal)}::integer[],
-  ${texts(sent, (m) => m.senderId)}::text[], ${texts(sent, (m) => m.clientMessageId)}::text[],
-  ${texts(sent, contentNow)}::text[], ${bigints(sent, (m) => m.sentAt)}::bigint[]`
-
-async function insertRich(db: Database, sent: readonly NewMessage[]): Promise<void> {
-  await sql`
-    INSERT INTO messages (conversation_id, seq, ordinal, sender_id, client_message_id, content, sent_at,
-      reply_to_seq, mentions, edited_at, recalled_at, recalled_by, pinned)
-    SELECT * FROM unnest(
-      ${commonColumns(sent)}, ${integers(sent, (m) => m.replyToSeq)}::integer[], ${texts(sent, (m) => m.mentions)}::text[],
-      ${bigints(sent, (m) => m.change?.editedAt)}::bigint[], ${bigints(sent, (m) => m.change?.recalledAt)}::bigint[],
-      ${texts(sent, (m) => m.change?.recalledBy)}::text[], ${booleans(sent, (m) => m.change?.pinned ?? false)}::boolean[])`.execute(db)
+/** Cut out of what the log has, where that is three fields in the usual order; to write it anew costs more. */
+function contentJson({ data, dataJson }: Of<'MessageSent'>): string {
+  // A quote that no backslash precedes: no text can hold this.
+  const before = `,"ordinal":${data.ordinal},"content":`
+  const at = Object.keys(data).length === 3 && dataJson.startsWith('{"clientMessageId":') ? dataJson.indexOf(before) : -1
+  return at < 0 ? JSON.stringify(data.content) : dataJson.slice(at + before.length, -1)
 }
 
 async function updateMessages(

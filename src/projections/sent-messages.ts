@@ -19,7 +19,7 @@ export interface SentMessage {
 
 /** For each key, in their order. */
 export async function findSentMessages(db: Database, keys: readonly SentMessageKey[]): Promise<SentMessage[]> {
-  // The head and the message come from one snapshot: "not there" holds up to the head.
+  // The head and the message come from one snapshot: "not there" holds up to the head. The hashes are what the index has.
   const { rows } = await sql<{ head: number | null; seq: number | null }>`
     SELECT c.head, m.seq
     FROM unnest(${texts(keys, (k) => k.conversationId)}::text[], ${texts(keys, (k) => k.senderId)}::text[],
@@ -27,8 +27,10 @@ export async function findSentMessages(db: Database, keys: readonly SentMessageK
       WITH ORDINALITY AS k(conversation_id, sender_id, client_message_id, i)
     LEFT JOIN conversations c ON c.id = k.conversation_id
     LEFT JOIN LATERAL (
-      SELECT seq FROM messages
+      SELECT min(seq) AS seq FROM messages
       WHERE conversation_id = k.conversation_id AND sender_id = k.sender_id AND client_message_id = k.client_message_id
+        AND hashtext(conversation_id) = hashtext(k.conversation_id)
+        AND hashtext(sender_id || client_message_id) = hashtext(k.sender_id || k.client_message_id)
     ) m ON true
     ORDER BY k.i`.execute(db)
   return rows.map(({ head, seq }) => ({ asOf: head ?? -1, seq: seq ?? undefined }))

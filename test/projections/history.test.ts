@@ -51,6 +51,15 @@ describe('a message', () => {
     expect(await find(2 ** 40)).toBeUndefined()
   })
 
+  test.each([
+    ['that hold what stands before it in the log', text(',"ordinal":1,"content":{'), 'a","ordinal":1,"content":1'],
+    ['with a content of its own', { type: 'custom' as const, data: { content: { ordinal: 1, content: [] } } }, 'plain'],
+    ['of signs of every length', text('é € 😀 \u0001 ' + '漢'.repeat(700)), '~'],
+  ])('is stored byte for byte: texts %s', async (_, content, clientMessageId) => {
+    await side.log.sent('g', 'alice', content, { clientMessageId })
+    expect(await find(1)).toMatchObject({ content, clientMessageId })
+  })
+
   test('reads as it was edited last', async () => {
     await side.log.sent('g', 'alice', 'one')
     await side.settled()
@@ -171,6 +180,26 @@ describe('for the write side', () => {
     expect((await history.findSentIds('g', 'alice', -1, 1)).sent).toHaveLength(1)
     expect(await history.findSentIds('g', 'carol', -1, 10)).toEqual({ asOf: 3, sent: [] })
     expect(await history.findSentIds('nowhere', 'alice', -1, 10)).toEqual({ asOf: -1, sent: [] })
+  })
+
+  test('two messages whose keys have the same hash are told apart, and of one key the first is found', async () => {
+    // The hash is over the sender and the client id without a mark between them.
+    await side.log.sent('g', 'al', 'one', { clientMessageId: 'icex' })
+    await side.log.sent('g', 'alice', 'two', { clientMessageId: 'x' })
+    await side.log.sent('g', 'alice', 'three', { clientMessageId: 'x' })
+    await side.settled()
+    const { history } = side.readModels
+    expect(
+      await Promise.all([
+        history.findSentMessage('g', 'al', 'icex'),
+        history.findSentMessage('g', 'alice', 'x'),
+        history.findSentMessage('g', 'alic', 'ex'),
+      ]),
+    ).toEqual([
+      { asOf: 3, seq: 1 },
+      { asOf: 3, seq: 2 },
+      { asOf: 3, seq: undefined },
+    ])
   })
 
   test('the facts about a message are what decisions need', async () => {
