@@ -62,8 +62,8 @@ export class Convolog {
     await this.#listens()
   }
 
-  #run(command: string): Program {
-    return new Program([...nodeOptions, main, command], this.#env)
+  #run(command: string, options: { onBothCores?: boolean } = {}): Program {
+    return new Program([...nodeOptions, main, command], this.#env, options)
   }
 
   async #listens(): Promise<void> {
@@ -154,10 +154,10 @@ export class Convolog {
     }
   }
 
-  /** Stops the server and builds the read models anew from the log that it leaves. */
+  /** Stops the server and builds the read models anew from the log that it leaves, on both cores: no generator runs. */
   async replay(): Promise<Replayed> {
     await this.#program.stop()
-    const replay = this.#run('replay')
+    const replay = this.#run('replay', { onBothCores: true })
     const [, first = ''] = await replay.says(/^(?:\d+ %, )?([\d,]+) events/)
     const before = replay.cpu()
     const [, last = '', eventsPerSecond = ''] = await replay.says(/^([\d,]+) events, ([\d,]+)\/s, done/, FILL_MS_MAX)

@@ -22,7 +22,7 @@ process.on('exit', () => {
 for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => process.exit(1))
 
 export const pinning = cores
-  ? `server and Postgres on core ${cores[0]}, generator on core ${cores[1]}`
+  ? `server and Postgres on core ${cores[0]}, generator on core ${cores[1]}; a rebuild, which runs alone, on both`
   : 'not pinned: there is one core, or no taskset'
 
 /** This process is the generator. */
@@ -41,16 +41,16 @@ export function removeFolder(folder: string): void {
   folders.delete(folder)
 }
 
-/** A Node program on the server's core. */
+/** A Node program on the server's core, or on both where nothing makes a load beside it. */
 export class Program {
   readonly #child: ChildProcess
   readonly #lines: string[] = []
   #onLine: () => void = () => {}
 
-  constructor(args: readonly string[], env: Record<string, string> = {}) {
+  constructor(args: readonly string[], env: Record<string, string> = {}, { onBothCores = false } = {}) {
     const options = (process.env['BENCH_NODE_OPTIONS'] ?? '').split(' ').filter(Boolean)
     const command = [process.execPath, ...options, ...args]
-    const [first = '', ...rest] = cores ? ['taskset', '-c', cores[0], ...command] : command
+    const [first = '', ...rest] = cores ? ['taskset', '-c', onBothCores ? cores.join(',') : cores[0], ...command] : command
     this.#child = spawn(first, rest, { env: { ...process.env, ...env }, stdio: ['ignore', 'pipe', 'inherit'] })
     running.add(this.#child)
     this.#child.once('exit', () => {
