@@ -27,7 +27,9 @@ const ddl = `
   CREATE TABLE IF NOT EXISTS ${READ_SCHEMA}.snapshots (
     stream text COLLATE "C" PRIMARY KEY, version integer NOT NULL, revision integer NOT NULL, position text COLLATE "C" NOT NULL,
     hash text NOT NULL, state text NOT NULL
-  );`
+  );
+  -- Written far more often than read: compressing would be most of what a snapshot costs.
+  ALTER TABLE ${READ_SCHEMA}.snapshots ALTER state SET STORAGE EXTERNAL;`
 
 /** Creates what is missing; safe to run by every process at every start. `db`: a writer of the read schema. */
 export async function migrate(db: Database, projections: readonly Projection[], store: EventStore): Promise<void> {
