@@ -8,7 +8,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { parseArgs } from 'node:util'
 import { Latencies, type Row, milliseconds, printTable, times } from './figures.js'
 import { NodeDevice, type Tally, newTally } from './node-device.js'
-import { type Cluster, startCluster } from './cluster.js'
+import { type Cluster, type ClusterNode, startCluster } from './cluster.js'
 import { measureStorm } from './storm.js'
 
 const KILL_EVERY_MS = 10_000
@@ -16,6 +16,9 @@ const MEMBERS_PER_GROUP = 10
 const CONNECT_AT_ONCE = 50
 const SETTLE_MS_MAX = 60_000
 const LATENCY_MESSAGES = 1_000
+const FOLLOW_SENDERS = 50
+const FOLLOW_AT_ONCE = 8
+const FOLLOW_ROUNDS = 50
 
 const { values } = parseArgs({
   args: process.argv.slice(2),
@@ -27,7 +30,7 @@ const messagesPerSecond = Number(values.rate ?? 200)
 
 const cluster = await startCluster(3, values.eventstore)
 try {
-  const rows = [await measureLatency(cluster), ...(await measureStorm(cluster, deviceCount))]
+  const rows = [await measureLatency(cluster), await measureFollowing(cluster), ...(await measureStorm(cluster, deviceCount))]
   if (trafficMs > 0) rows.push(...(await measureFaults(cluster)))
   printTable(rows)
 } finally {
@@ -63,6 +66,32 @@ async function measureLatency({ nodes, createGroup, token }: Cluster): Promise<R
     ratio: times(toFar.at(0.5) / toNear.at(0.5)),
     goal: 'p50 10 ms',
   }
+}
+
+/** Every node follows the whole log: what an event costs a node on which it concerns nobody. */
+async function measureFollowing({ nodes, createGroup, token, cpuMs }: Cluster): Promise<Row> {
+  const senders: NodeDevice[] = []
+  for (let n = 0; n < FOLLOW_SENDERS; n += 1) {
+    const userId = `follow-${n}`
+    const conversationId = await createGroup(userId, [])
+    senders.push(new NodeDevice({ userId, token: token(userId), urls: [nodes[1]!.url], tally: newTally(), conversationId }))
+  }
+  await Promise.all(senders.map((device) => device.connect()))
+  const [here, there] = [nodes[1]!, nodes[2]!]
+  const before = { here: cpuMs(here).node, there: cpuMs(there).node }
+  for (let round = 0; round < FOLLOW_ROUNDS; round += 1) {
+    for (const device of senders) for (let n = 0; n < FOLLOW_AT_ONCE; n += 1) device.say()
+    while (!senders.every((device) => device.isSettled)) await sleep(1)
+  }
+  const events = FOLLOW_SENDERS * FOLLOW_ROUNDS * FOLLOW_AT_ONCE
+  const perEvent = (node: ClusterNode, cpuBefore: number) => `${(((cpuMs(node).node - cpuBefore) / events) * 1_000).toFixed(1)} µs`
+  const row = {
+    what: 'CPU of an event on a node where it concerns nobody (raw: where it was sent)',
+    figure: perEvent(there, before.there),
+    raw: perEvent(here, before.here),
+  }
+  for (const device of senders) device.stop()
+  return row
 }
 
 async function measureFaults(running: Cluster): Promise<Row[]> {
