@@ -55,7 +55,7 @@ export const historyProjection: Projection = {
   // Hashes: half of what an index over the texts costs. Who looks up compares the columns too; that a message is
   // there once is the checkpoint's doing.
   indexes: `
-    CREATE INDEX messages_client_id ON messages (hashtext(conversation_id), hashtext(sender_id || client_message_id));
+    CREATE INDEX messages_client_id ON messages (hashtext(conversation_id || sender_id), hashtext(client_message_id));
     CREATE INDEX messages_pinned ON messages (conversation_id, seq) WHERE pinned;`,
   begin: () => new HistoryFold(),
 }

@@ -29,8 +29,8 @@ export async function findSentMessages(db: Database, keys: readonly SentMessageK
     LEFT JOIN LATERAL (
       SELECT min(seq) AS seq FROM messages
       WHERE conversation_id = k.conversation_id AND sender_id = k.sender_id AND client_message_id = k.client_message_id
-        AND hashtext(conversation_id) = hashtext(k.conversation_id)
-        AND hashtext(sender_id || client_message_id) = hashtext(k.sender_id || k.client_message_id)
+        AND hashtext(conversation_id || sender_id) = hashtext(k.conversation_id || k.sender_id)
+        AND hashtext(client_message_id) = hashtext(k.client_message_id)
     ) m ON true
     ORDER BY k.i`.execute(db)
   return rows.map(({ head, seq }) => ({ asOf: head ?? -1, seq: seq ?? undefined }))
@@ -49,6 +49,7 @@ export async function findSentIds(
   const { rows } = await sql<{ head: number; client_message_id: string | null; seq: number | null }>`
     SELECT c.head, m.client_message_id, m.seq FROM conversations c
     LEFT JOIN messages m ON m.conversation_id = ${conversationId} AND m.sender_id = ${senderId} ${onlyNew}
+      AND hashtext(m.conversation_id || m.sender_id) = hashtext(${conversationId} || ${senderId})
     WHERE c.id = ${conversationId} LIMIT ${limit}`.execute(db)
   const sent = rows.flatMap(({ client_message_id, seq }) =>
     client_message_id === null || seq === null ? [] : [{ clientMessageId: client_message_id, seq }],

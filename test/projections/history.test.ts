@@ -183,23 +183,31 @@ describe('for the write side', () => {
   })
 
   test('two messages whose keys have the same hash are told apart, and of one key the first is found', async () => {
-    // The hash is over the sender and the client id without a mark between them.
-    await side.log.sent('g', 'al', 'one', { clientMessageId: 'icex' })
-    await side.log.sent('g', 'alice', 'two', { clientMessageId: 'x' })
+    // The hash is over the conversation and the sender without a mark between them.
+    await side.log.did('gal', 'ice', {
+      type: 'ConversationCreated',
+      data: { type: 'group', joinPolicy: 'invite', members: [{ userId: 'ice', role: 'owner' }] },
+    })
+    await side.log.sent('gal', 'ice', 'one', { clientMessageId: 'x' })
+    await side.log.sent('g', 'alice', 'two', { clientMessageId: 'y' })
     await side.log.sent('g', 'alice', 'three', { clientMessageId: 'x' })
+    await side.log.sent('g', 'alice', 'four', { clientMessageId: 'x' })
     await side.settled()
     const { history } = side.readModels
     expect(
       await Promise.all([
-        history.findSentMessage('g', 'al', 'icex'),
+        history.findSentMessage('gal', 'ice', 'x'),
         history.findSentMessage('g', 'alice', 'x'),
-        history.findSentMessage('g', 'alic', 'ex'),
+        history.findSentMessage('ga', 'lice', 'x'),
+        history.findSentMessage('gal', 'ice', 'y'),
       ]),
     ).toEqual([
-      { asOf: 3, seq: 1 },
+      { asOf: 1, seq: 1 },
       { asOf: 3, seq: 2 },
-      { asOf: 3, seq: undefined },
+      { asOf: -1, seq: undefined },
+      { asOf: 1, seq: undefined },
     ])
+    expect(await history.findSentIds('gal', 'ice', -1, 10)).toEqual({ asOf: 1, sent: [{ clientMessageId: 'x', seq: 1 }] })
   })
 
   test('the facts about a message are what decisions need', async () => {
