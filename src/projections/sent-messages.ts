@@ -1,5 +1,5 @@
 /** What the write side asks of the history where its own window does not reach. */
-import { sql } from 'kysely'
+import { type RawBuilder, sql } from 'kysely'
 import type { MessageFacts } from '../domain/conversation/commands.js'
 import type { Content } from '../domain/events.js'
 import { bigints, texts } from './arrays.js'
@@ -17,9 +17,17 @@ export interface SentMessage {
   seq: number | undefined
 }
 
+/**
+ * The rows that the index of client ids leads to; who asks compares the texts behind the hashes. OFFSET 0 is a fence: were the
+ * conversation compared within it, a plan could read all of the conversation by seq instead.
+ */
+const hashed = (conversationId: RawBuilder<string>, senderId: RawBuilder<string>, more = sql``) => sql`(
+  SELECT conversation_id, sender_id, client_message_id, seq FROM messages
+  WHERE hashtext(conversation_id || sender_id) = hashtext(${conversationId} || ${senderId}) ${more} OFFSET 0)`
+
 /** For each key, in their order. */
 export async function findSentMessages(db: Database, keys: readonly SentMessageKey[]): Promise<SentMessage[]> {
-  // The head and the message come from one snapshot: "not there" holds up to the head. The hashes are what the index has.
+  // The head and the message come from one snapshot: "not there" holds up to the head.
   const { rows } = await sql<{ head: number | null; seq: number | null }>`
     SELECT c.head, m.seq
     FROM unnest(${texts(keys, (k) => k.conversationId)}::text[], ${texts(keys, (k) => k.senderId)}::text[],
@@ -27,16 +35,15 @@ export async function findSentMessages(db: Database, keys: readonly SentMessageK
       WITH ORDINALITY AS k(conversation_id, sender_id, client_message_id, i)
     LEFT JOIN conversations c ON c.id = k.conversation_id
     LEFT JOIN LATERAL (
-      SELECT min(seq) AS seq FROM messages
+      SELECT min(seq) AS seq
+      FROM ${hashed(sql`k.conversation_id`, sql`k.sender_id`, sql`AND hashtext(client_message_id) = hashtext(k.client_message_id)`)} found
       WHERE conversation_id = k.conversation_id AND sender_id = k.sender_id AND client_message_id = k.client_message_id
-        AND hashtext(conversation_id || sender_id) = hashtext(k.conversation_id || k.sender_id)
-        AND hashtext(client_message_id) = hashtext(k.client_message_id)
     ) m ON true
     ORDER BY k.i`.execute(db)
   return rows.map(({ head, seq }) => ({ asOf: head ?? -1, seq: seq ?? undefined }))
 }
 
-/** What a sender has sent after a revision, at most `limit` of it, and how far the history is. */
+/** What a sender has sent after a revision (-1: all), at most `limit` of it, and how far the history is. */
 export async function findSentIds(
   db: Database,
   conversationId: string,
@@ -44,12 +51,10 @@ export async function findSentIds(
   after: number,
   limit: number,
 ): Promise<{ asOf: number; sent: { clientMessageId: string; seq: number }[] }> {
-  // Without a bound that says nothing: it would lead Postgres to read the whole conversation by seq.
-  const onlyNew = after < 0 ? sql`` : sql`AND m.seq > ${after}::integer`
   const { rows } = await sql<{ head: number; client_message_id: string | null; seq: number | null }>`
     SELECT c.head, m.client_message_id, m.seq FROM conversations c
-    LEFT JOIN messages m ON m.conversation_id = ${conversationId} AND m.sender_id = ${senderId} ${onlyNew}
-      AND hashtext(m.conversation_id || m.sender_id) = hashtext(${conversationId} || ${senderId})
+    LEFT JOIN ${hashed(sql`${conversationId}::text`, sql`${senderId}::text`)} m
+      ON m.conversation_id = ${conversationId} AND m.sender_id = ${senderId} AND m.seq > ${after}::integer
     WHERE c.id = ${conversationId} LIMIT ${limit}`.execute(db)
   const sent = rows.flatMap(({ client_message_id, seq }) =>
     client_message_id === null || seq === null ? [] : [{ clientMessageId: client_message_id, seq }],
