@@ -188,7 +188,7 @@ export class Streams<State, Command, Context, Event extends AnyEvent> {
 
   async #drain(id: string, mailbox: Mailbox<State, Command, Context>): Promise<void> {
     // All that one read of a socket brings is in the mailbox before the first of it is decided.
-    await undefined
+    await Promise.resolve()
     while (mailbox.queue.length > 0) {
       const batch = mailbox.queue.splice(0, COMMANDS_PER_APPEND_MAX)
       try {

@@ -234,10 +234,14 @@ export class Appender {
     const { reads, deadlineMs } = this.#options
     const unknown = new AppendOutcomeUnknown('The outcome of the append could not be found out', { cause: trouble })
     try {
-      const originals = await this.#stored(append)
+      // One read answers both: what is in doubt may still arrive, and between two reads it would pass for somebody else's.
+      const inPlace = await this.#inPlace(append)
+      const originals = originalsOf(append, inPlace)
       if (originals !== undefined) return { outcome: 'duplicate', events: originals }
-      const [last] = await reads.stream(append.stream, { direction: 'backwards', limit: 1 }, deadlineMs)
-      if (last !== undefined && last.revision > append.expectedRevision) return { outcome: 'conflict', actualRevision: last.revision }
+      if (inPlace.length > 0) {
+        const [last] = await reads.stream(append.stream, { direction: 'backwards', limit: 1 }, deadlineMs)
+        return { outcome: 'conflict', actualRevision: last!.revision }
+      }
     } catch {
       throw unknown
     }
@@ -245,11 +249,14 @@ export class Appender {
   }
 
   /** The events of this append where the log holds them, at the place that they were made for. */
-  async #stored({ stream, expectedRevision, events }: Append): Promise<RecordedEvent[] | undefined> {
+  async #stored(append: Append): Promise<RecordedEvent[] | undefined> {
+    return originalsOf(append, await this.#inPlace(append))
+  }
+
+  /** Whatever the log holds at the place that this append was made for. */
+  #inPlace({ stream, expectedRevision, events }: Append): Promise<RecordedEvent[]> {
     const { reads, deadlineMs } = this.#options
-    const stored = await reads.stream(stream, { from: expectedRevision + 1, limit: events.length }, deadlineMs)
-    if (stored.length !== events.length || stored.some(({ id }, i) => id !== events[i]!.id)) return undefined
-    return events.map((event, i) => RecordedEvent.committed(event, stored[i]!.position))
+    return reads.stream(stream, { from: expectedRevision + 1, limit: events.length }, deadlineMs)
   }
 
   /** Reads, and again while the log has been away for no longer than an append would wait. */
@@ -266,6 +273,11 @@ export class Appender {
       }
     }
   }
+}
+
+function originalsOf({ events }: Append, inPlace: readonly RecordedEvent[]): RecordedEvent[] | undefined {
+  if (inPlace.length !== events.length || inPlace.some(({ id }, i) => id !== events[i]!.id)) return undefined
+  return events.map((event, i) => RecordedEvent.committed(event, inPlace[i]!.position))
 }
 
 /** Lets so many through at once, and the others in their order. */
