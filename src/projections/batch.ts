@@ -22,6 +22,8 @@ const BATCH_UNITS_MAX = 16 << 20
 /** Events of a stretch of the log, folded for every projection, on their way into one transaction. */
 export class Batch {
   readonly #folds: readonly { name: string; fold: Fold }[]
+  /** By stream: the folds look the same string up in every map, and find it without comparing its characters. */
+  readonly #ids = new Map<string, string>()
   /** Everything up to here is in. */
   #position: Position
   #size = 0
@@ -81,7 +83,8 @@ export class Batch {
   #collect(event: RecordedEvent): void {
     if (!Object.hasOwn(schemaVersions, event.type)) throw new Error('its type is not known to this version of the program')
     const fact = factOf<AnyEvent>(event)
-    const id = idOfStream(event.stream)
+    let id = this.#ids.get(event.stream)
+    if (id === undefined) this.#ids.set(event.stream, (id = idOfStream(event.stream)))
     for (const { fold } of this.#folds) fold.collect(fact, id)
   }
 }
