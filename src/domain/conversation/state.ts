@@ -1,6 +1,7 @@
 import { List, Map as PersistentMap } from 'immutable'
 import type { Content, ConversationEvent, ConversationType, Fact, JoinPolicy, JsonObject, Role } from '../events.js'
 import { Members, type MembersJson } from './members.js'
+import { MessageKeys } from './message-keys.js'
 
 /** A change to an earlier message, kept while it is recent. */
 export interface MessageChange {
@@ -21,7 +22,7 @@ export interface Recent {
   /** A revision: all later events are held here. */
   since: number
   /** `<senderId> <clientMessageId>` → seq. */
-  messages: PersistentMap<string, number>
+  messages: MessageKeys
   changes: List<MessageChange>
 }
 
@@ -52,7 +53,7 @@ export interface ConversationState {
 /** A generation holds this many revisions; the window is one to two generations. */
 export const GENERATION_REVISIONS = 1_000
 
-const nothingRecent = (since: number): Recent => ({ since, messages: PersistentMap(), changes: List() })
+const nothingRecent = (since: number): Recent => ({ since, messages: MessageKeys.of([]), changes: List() })
 
 export const noConversation: ConversationState = {
   head: -1,
@@ -146,7 +147,7 @@ function apply(next: ConversationState, event: Fact<ConversationEvent>): void {
       next.lastSent = next.lastSent.set(senderId, event.revision)
       next.younger = {
         ...next.younger,
-        messages: next.younger.messages.set(messageKey(senderId, event.data.clientMessageId), event.revision),
+        messages: next.younger.messages.add(messageKey(senderId, event.data.clientMessageId), event.revision),
       }
       return
     }
@@ -220,11 +221,11 @@ type StateJson = Omit<ConversationState, 'members' | 'lastSent' | 'younger' | 'o
 const recentToJson = (recent: Recent): RecentJson => ({ since: recent.since, messages: [...recent.messages], changes: [...recent.changes] })
 /** The map is made when somebody sends: who only opens a conversation does not need it. */
 function recentFromJson(json: RecentJson): Recent {
-  let messages: PersistentMap<string, number> | undefined
+  let messages: MessageKeys | undefined
   return {
     since: json.since,
     get messages() {
-      return (messages ??= PersistentMap(json.messages))
+      return (messages ??= MessageKeys.of(json.messages))
     },
     changes: List(json.changes),
   }
