@@ -8,7 +8,7 @@ import { type TestRedis, hasRedis, startTestRedis } from '../support/redis.js'
 import { Scene } from '../support/scene.js'
 import { type User, eventually } from '../support/world.js'
 
-/** By hand: FAULT_PAUSE_MS=10000 also stops each part for so long. */
+/** By hand: FAULT_PAUSE_MS=12000 also stops each part for so long, which is longer than anybody waits for an answer. */
 const PAUSE_MS = Number(process.env['FAULT_PAUSE_MS'] ?? 0)
 const DOWN_MS = 1_000
 const SENDERS = 6

@@ -165,8 +165,11 @@ function threeNodes(name: LogName): void {
       online: true,
       lastSeenAt: null,
     })
-    const devicesOfAlice = await third.as(alice).get<{ items: object[] }>('/v1/devices')
-    expect(devicesOfAlice.items).toEqual([{ deviceId: 'phone', online: true, lastSeenAt: null }])
+    const devicesOfAlice = await eventually(async () => {
+      const { items } = await third.as(alice).get<{ items: object[] }>('/v1/devices')
+      return items.length > 0 && items
+    }, 'the device to be known')
+    expect(devicesOfAlice).toEqual([{ deviceId: 'phone', online: true, lastSeenAt: null }])
     alices.close()
     expect(await device.waitFor(({ type, online }) => type === 'presence' && !online, 'alice to go')).toMatchObject({
       userId: alice.id,
