@@ -29,7 +29,7 @@ export async function startAppServer(connectionString: string, { env = {}, times
 }
 
 /** By hand: TEST_NODES=3 puts so many nodes with a shared Redis behind a load balancer, on KurrentDB where one is given. */
-const NODES = Number(process.env['TEST_NODES'] ?? 0)
+export const NODES = Number(process.env['TEST_NODES'] ?? 0)
 
 /** One server for all tests of a file. After each test no socket may have seen what none may see. */
 export function useServer(options: AppServerOptions = {}): () => World {
