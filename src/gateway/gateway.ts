@@ -11,6 +11,7 @@ import type { Logger } from '../domain/logger.js'
 import type { Users } from '../domain/users.js'
 import type { ReadModels } from '../projections/read-models.js'
 import { FRAME_BYTES_MAX, PAGE_DEFAULT } from '../schemas/common.js'
+import { Alarm } from './alarm.js'
 import { Connection, nobody } from './connection.js'
 import { Cursors } from './cursors.js'
 import type { Audience, LocalUser } from './audience.js'
@@ -38,7 +39,6 @@ const REPUSH_TICKS = 10
 const EVENTS_CHARACTERS_MAX = 256 * 1024
 /** Devices are asked to leave one after the other over this time. */
 const GOAWAY_SPREAD_MS = 2_000
-const TIMER_MS_MAX = 2 ** 31 - 1
 
 export interface GatewayOptions {
   store: EventStore
@@ -77,7 +77,7 @@ export class Gateway {
   readonly #cursors: Cursors
   readonly #resume: Resume
   readonly #typing: Typing
-  readonly #expiries = new Map<Connection, { timer: NodeJS.Timeout; at: number }>()
+  readonly #expiries = new Map<Connection, Alarm>()
   readonly #hellos = new Turnstile(HELLOS_AT_ONCE_MAX)
   readonly #timers: NodeJS.Timeout[] = []
   #isDraining = false
@@ -187,18 +187,14 @@ export class Gateway {
     if (connection.isOpen) this.#expireAt(connection, Date.now() + withinMs, closeCodes.noHello, 'hello must come within 10 s.')
   }
 
-  /** One timer a connection: first for `hello`, then for its token. */
+  /** One alarm a connection: first for `hello`, then for its token. */
   #expireAt(connection: Connection, at: number, closeCode: number, message: string): void {
-    clearTimeout(this.#expiries.get(connection)?.timer)
-    const timer = setTimeout(
-      () => connection.refuse(closeCode, { code: 'unauthenticated', message }),
-      Math.min(Math.max(0, at - Date.now()), TIMER_MS_MAX),
-    )
-    this.#expiries.set(connection, { timer, at })
+    this.#expiries.get(connection)?.stop()
+    this.#expiries.set(connection, new Alarm(at, () => connection.refuse(closeCode, { code: 'unauthenticated', message })))
   }
 
   #left(connection: Connection): void {
-    clearTimeout(this.#expiries.get(connection)?.timer)
+    this.#expiries.get(connection)?.stop()
     this.#expiries.delete(connection)
     if (connection.userId === '') return
     this.#cursors.flushOf(connection)
@@ -418,7 +414,7 @@ export class Gateway {
     // It has come in time; how long the answer takes is not the client's doing, but one that is refused wins no time.
     const expiry = this.#expiries.get(connection)
     const leftMs = (expiry?.at ?? 0) - Date.now()
-    clearTimeout(expiry?.timer)
+    expiry?.stop()
     try {
       await this.#hellos.pass(async () => {
         if (connection.isOpen) await this.#greet(connection, frame)
