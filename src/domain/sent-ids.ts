@@ -47,7 +47,7 @@ export class SentIds {
   }
 
   #senderOf(conversationId: string, senderId: string): Sender {
-    const key = `${conversationId} ${senderId}`
+    const key = keyOf(conversationId, senderId)
     let sender = this.#senders.get(key)
     if (!sender) this.#senders.set(key, (sender = { asOf: -1, seqs: new Map(), asked: 0, isLoading: false, hasTooMany: false }))
     return sender
@@ -67,8 +67,10 @@ export class SentIds {
         for (const { clientMessageId, seq } of sent) sender.seqs.set(clientMessageId, seq)
         sender.asOf = asOf
       }
-      // It weighs something else now.
-      this.#senders.set(`${conversationId} ${senderId}`, sender)
+      // It weighs something else now, which the cache sees only of what is new to it.
+      const key = keyOf(conversationId, senderId)
+      this.#senders.delete(key)
+      this.#senders.set(key, sender)
     } catch {
       // Nothing depends on it: the history goes on being asked for each message, and that says what is wrong.
     } finally {
@@ -77,3 +79,5 @@ export class SentIds {
     }
   }
 }
+
+const keyOf = (conversationId: string, senderId: string) => `${conversationId} ${senderId}`

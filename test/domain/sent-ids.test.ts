@@ -17,8 +17,8 @@ function historyOf({ messages, fails = false }: { messages: number; fails?: bool
   return { reads, known, sentIds: new SentIds({ findSentIds } as unknown as History) }
 }
 
-async function ask(sentIds: SentIds, times: number, since = 0): Promise<void> {
-  for (let i = 0; i < times; i++) sentIds.find('g', 'ben', 'new', since)
+async function ask(sentIds: SentIds, times: number, since = 0, senderId = 'ben'): Promise<void> {
+  for (let i = 0; i < times; i++) sentIds.find('g', senderId, 'new', since)
   await nextTurn()
 }
 
@@ -52,6 +52,13 @@ describe('the ids that a sender has sent', () => {
     await ask(sentIds, 20)
     expect(sentIds.find('g', 'ben', 'm1', 0)).toBeUndefined()
     expect(reads).toEqual([-1])
+  })
+
+  test('of all senders are bounded together: who has not asked for longest is forgotten', async () => {
+    const { sentIds } = historyOf({ messages: 10_000 })
+    for (let i = 0; i < 40; i++) await ask(sentIds, 4, 0, `user${i}`)
+    expect(sentIds.find('g', 'user39', 'm1', 0)).toEqual({ sentBefore: 1 })
+    expect(sentIds.find('g', 'user0', 'm1', 0)).toBeUndefined()
   })
 
   test('are read again later where they could not be read', async () => {
