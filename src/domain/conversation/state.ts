@@ -102,6 +102,7 @@ export function recentRecalls(state: ConversationState): Recalls {
   return recalls
 }
 
+/** Only which messages they are. */
 export const recentlyRecalled = (state: ConversationState): Set<number> => new Set(recentRecalls(state).keys())
 
 /** The state after one more event of the stream. */
@@ -231,8 +232,8 @@ function recentFromJson(json: RecentJson): Recent {
   }
 }
 
-/** For snapshots. A change of shape takes a new SNAPSHOT_VERSION; old snapshots are then ignored. */
-export const SNAPSHOT_VERSION = 2
+/** For snapshots. A change of shape or order takes a new SNAPSHOT_VERSION; old snapshots are then ignored. */
+export const SNAPSHOT_VERSION = 3
 export const stateToJson = (state: ConversationState): unknown =>
   ({
     ...state,
