@@ -23,6 +23,7 @@ export class Gatherer<Key, Answer> {
     this.#inFlightMax = inFlightMax
   }
 
+  /** The answer to one question. Fails with all that were asked together. */
   find(key: Key): Promise<Answer> {
     return new Promise((resolve, reject) => {
       this.#waiting.push({ key, resolve, reject })

@@ -69,6 +69,7 @@ export class DirectKeys<View extends object> {
     return first?.view
   }
 
+  /** Keeps what the key has led to. */
   remember(userId: string, key: string, body: NewDirect, view: View): void {
     this.#first.set(`${userId} ${key}`, { body: bodyText(body), view })
   }

@@ -16,6 +16,7 @@ export interface LocalUser {
   totalUnread: number
 }
 
+/** Notes what its devices saw it leave; of too many the earliest is forgotten. */
 export function rememberLeft({ left }: LocalUser, conversationId: string, seq: number): void {
   left.set(conversationId, seq)
   if (left.size > LEFT_MAX) left.delete(left.keys().next().value!)

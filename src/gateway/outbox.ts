@@ -18,11 +18,13 @@ export class Outbox {
   #nextLater: Flushable[] = []
   #isScheduled = false
 
+  /** To be written to at the end of this loop turn. */
   add(connection: Flushable): void {
     this.#due.push(connection)
     this.#schedule()
   }
 
+  /** To be written to when its part has its turn. */
   addLater(connection: Flushable): void {
     this.#nextLater.push(connection)
     this.#schedule()

@@ -36,6 +36,7 @@ export function refuseUpgrade(socket: Duplex, { code, detail, headers = {} }: Up
   socket.end(`HTTP/1.1 ${status} ${STATUS_CODES[status]}\r\n${lines.join('')}\r\n${body}`)
 }
 
+/** Whether the protocol that it offers is this one. */
 export const wantsWebSocket = ({ headers }: IncomingMessage): boolean => headers.upgrade?.toLowerCase() === 'websocket'
 
 /**
