@@ -47,8 +47,7 @@ export const milliseconds = (ms: number) => `${ms < 1 ? ms.toFixed(2) : ms < 10 
 export const percent = (share: number) => `${Math.round(share * 100)} %`
 export const microseconds = (ms: number) => `${(ms * 1_000).toPrecision(3)} µs`
 /** From CPU time in ms for one of whatever is counted. */
-export const byCpu = (ms: number, rawMs: number) =>
-  `${microseconds(ms)}, raw ${microseconds(rawMs)}: ${percent(rawMs / ms)}`
+export const byCpu = (ms: number, rawMs: number) => `${microseconds(ms)}, raw ${microseconds(rawMs)}: ${percent(rawMs / ms)}`
 export const times = (factor: number) => `× ${factor.toFixed(1)}`
 
 export const kilobytes = (bytes: number) => `${(bytes / 1_000).toFixed(1)} KB`
