@@ -2,6 +2,7 @@
 import { sql } from 'kysely'
 import type { Recalls } from '../domain/conversation/state.js'
 import type { AnyEvent, Content, ConversationEvent, RecordedFact } from '../domain/events.js'
+import { SEQ_MAX } from '../domain/ids.js'
 import { bigints, booleans, integers, texts } from './arrays.js'
 import { CopyRows, copyRows } from './copy.js'
 import type { Database } from './database.js'
@@ -271,7 +272,6 @@ export async function findMessage(db: Database, conversationId: string, seq: num
   return (await toMessages(db, conversationId, rows, recalls))[0]
 }
 
-const SEQ_MAX = 2 ** 31 - 1
 /** Seqs come from outside and may be beyond what a column holds. */
 const bounded = (seq: number) => Math.max(-1, Math.min(seq, SEQ_MAX))
 
