@@ -7,6 +7,8 @@ const ASKED_MIN = 4
 const IDS_OF_SENDER_MAX = 10_000
 /** Of all senders together, about 100 bytes each. */
 const IDS_MAX = 300_000
+/** What a sender weighs beside its ids, in ids. */
+const SENDER_WEIGHT = 4
 
 interface Sender {
   /** All that it had sent up to this revision is in `seqs`. */
@@ -24,7 +26,7 @@ interface Sender {
  */
 export class SentIds {
   readonly #history: History
-  readonly #senders = new LRUCache<string, Sender>({ maxSize: IDS_MAX, sizeCalculation: ({ seqs }) => 1 + seqs.size })
+  readonly #senders = new LRUCache<string, Sender>({ maxSize: IDS_MAX, sizeCalculation: ({ seqs }) => SENDER_WEIGHT + seqs.size })
 
   constructor(history: History) {
     this.#history = history
