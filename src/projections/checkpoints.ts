@@ -28,8 +28,15 @@ const ddl = `
     stream text COLLATE "C" PRIMARY KEY, version integer NOT NULL, revision integer NOT NULL, position text COLLATE "C" NOT NULL,
     hash text NOT NULL, state text NOT NULL
   );
-  -- Written far more often than read: compressing would be most of what a snapshot costs.
-  ALTER TABLE ${READ_SCHEMA}.snapshots ALTER state SET STORAGE EXTERNAL;`
+  -- Written far more often than read: compressing would be most of what a snapshot costs. ALTER TABLE waits for all who read
+  -- it, and lets nobody read meanwhile: only where it has something to change.
+  DO $$ BEGIN
+    IF EXISTS (
+      SELECT FROM pg_attribute WHERE attrelid = '${READ_SCHEMA}.snapshots'::regclass AND attname = 'state' AND attstorage <> 'e'
+    ) THEN
+      ALTER TABLE ${READ_SCHEMA}.snapshots ALTER state SET STORAGE EXTERNAL;
+    END IF;
+  END $$;`
 
 /** Creates what is missing; safe to run by every process at every start. `db`: a writer of the read schema. */
 export async function migrate(db: Database, projections: readonly Projection[], store: EventStore): Promise<void> {

@@ -1,3 +1,4 @@
+import pg from 'pg'
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
 import { conversationStream } from '../../src/domain/ids.js'
 import { ReadModels } from '../../src/projections/read-models.js'
@@ -164,6 +165,23 @@ describe('one process projects', () => {
     await side.settled()
     expect((await side.readModels.unreadCounts.list('carol')).conversations).toHaveLength(2)
   })
+})
+
+test('a process that starts does not wait for those who read', async () => {
+  await open()
+  await execute(
+    side.connectionString,
+    "DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET lock_timeout = 2000', current_database()); END $$",
+  )
+  const reader = new pg.Client({ connectionString: side.connectionString })
+  await reader.connect()
+  try {
+    await reader.query('BEGIN')
+    await reader.query('SELECT FROM read.snapshots, read.checkpoints, read.messages')
+    await openOther()
+  } finally {
+    await reader.end()
+  }
 })
 
 describe('a replay', () => {
