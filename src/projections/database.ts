@@ -27,16 +27,14 @@ const byKey = ['enable_seqscan=off', 'enable_hashjoin=off', 'enable_mergejoin=of
  */
 export function openReaders(connectionString: string, connectionsMax: number, onLost: (error: Error) => void): Database {
   const settings = [`search_path=${READ_SCHEMA}`, `statement_timeout=${STATEMENT_TIMEOUT_MS}`, 'jit=off', ...byKey]
-  return open(preparing(openPool(connectionString, connectionsMax, settings, onLost)))
+  return open(openPool(connectionString, connectionsMax, settings, onLost), preparing())
 }
 
 /** Connections that project into `schema`. Their commits need no disk: a crash loses rows and checkpoint together. */
 export function openWriters(connectionString: string, schema: string, onLost: (error: Error) => void = () => {}): Database {
   const settings = [`search_path=${schema}`, 'synchronous_commit=off', 'jit=off', ...byKey]
-  return open(withCopy(openPool(connectionString, 2, settings, onLost)))
+  return open(openPool(connectionString, 2, settings, onLost), copying)
 }
-
-const open = (pool: PostgresPool): Database => new Kysely<unknown>({ dialect: new PostgresDialect({ pool }) })
 
 function openPool(connectionString: string, max: number, settings: readonly string[], onLost: (error: Error) => void): pg.Pool {
   const pool = new pg.Pool({
@@ -54,8 +52,23 @@ function openPool(connectionString: string, max: number, settings: readonly stri
   return pool
 }
 
-/** The same pool; its connections prepare each statement that has parameters under a name of its own. */
-function preparing(pool: pg.Pool): PostgresPool {
+/** How a pool's connections run a statement. */
+type Run = (client: pg.PoolClient, text: string, values: readonly unknown[]) => Promise<pg.QueryResult>
+
+const open = (pool: pg.Pool, run: Run): Database => new Kysely<unknown>({ dialect: new PostgresDialect({ pool: running(pool, run) }) })
+
+/** The pool as Kysely sees it. */
+const running = (pool: pg.Pool, run: Run): PostgresPool => ({
+  async connect() {
+    const client = await pool.connect()
+    const query = (text: string, values: readonly unknown[]) => run(client, text, values)
+    return { query, release: () => client.release() } as unknown as PostgresPoolClient
+  },
+  end: () => pool.end(),
+})
+
+/** Prepares each statement that has parameters under a name of its own. */
+function preparing(): Run {
   const names = new Map<string, string>()
   const nameOf = (text: string): string | undefined => {
     const known = names.get(text)
@@ -64,36 +77,11 @@ function preparing(pool: pg.Pool): PostgresPool {
     names.set(text, name)
     return name
   }
-  return {
-    async connect() {
-      const client = await pool.connect()
-      const query = (text: string, values: readonly unknown[]) =>
-        client.query(values.length === 0 ? { text } : { name: nameOf(text), text, values: [...values] })
-      return { query, release: () => client.release() } as unknown as Awaited<ReturnType<PostgresPool['connect']>>
-    },
-    end: () => pool.end(),
-  }
+  return (client, text, values) => client.query(values.length === 0 ? { text } : { name: nameOf(text), text, values: [...values] })
 }
 
-/** The pool as Kysely sees it, and COPY beside the queries. */
-function withCopy(pool: pg.Pool): PostgresPool {
-  const clients = new WeakMap<pg.PoolClient, PostgresPoolClient>()
-  return {
-    connect: async () => {
-      const client = await pool.connect()
-      let known = clients.get(client)
-      if (!known) clients.set(client, (known = copying(client)))
-      return known
-    },
-    end: () => pool.end(),
-  }
-}
-
-function copying(client: pg.PoolClient): PostgresPoolClient {
-  const query = (statement: string, parameters: unknown[]): Promise<pg.QueryResult> =>
-    isCopy(statement) ? copyIn(client, statement, parameters[0] as Buffer) : client.query(statement, parameters)
-  return { query: query as unknown as PostgresPoolClient['query'], release: () => client.release() }
-}
+/** COPY beside the queries. */
+const copying: Run = (client, text, values) => (isCopy(text) ? copyIn(client, text, values[0] as Buffer) : client.query(text, [...values]))
 
 const BIGINT = 20
 
