@@ -113,6 +113,16 @@ export function isLoss(error: unknown): boolean {
   return (typeof code === 'string' && (lostCodes.has(code) || lostStates.test(code))) || lostMessage.test(error.message)
 }
 
+const UNDEFINED_COLUMN = '42703'
+/** A prepared statement whose rows would now have other columns. */
+const FEATURE_NOT_SUPPORTED = '0A000'
+
+/** Whether a table is not what the statement was written for: another version of the program has rebuilt it, or it is a bug. */
+export function isOfOtherShape(error: unknown): boolean {
+  const { code } = error as { code?: unknown }
+  return code === UNDEFINED_COLUMN || code === FEATURE_NOT_SUPPORTED
+}
+
 /** An error of a read as a client sees it. */
 export function asRefusal(error: unknown): unknown {
   if (error instanceof Refusal || !isLoss(error)) return error

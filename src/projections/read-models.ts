@@ -6,9 +6,9 @@ import type { History } from '../domain/history.js'
 import type { Logger } from '../domain/logger.js'
 import { Gatherer } from '../gatherer.js'
 import { Applied } from './applied.js'
-import { furthest, isCurrent, loadCheckpoints, migrate } from './checkpoints.js'
+import { type Checkpoint, furthest, isCurrent, loadCheckpoints, migrate } from './checkpoints.js'
 import { conversationsProjection, listMembers } from './conversations.js'
-import { type Database, READ_SCHEMA, asRefusal, isLoss, openReaders, openWriters } from './database.js'
+import { type Database, READ_SCHEMA, asRefusal, isLoss, isOfOtherShape, openReaders, openWriters } from './database.js'
 import { type HistoryOptions, type Message, findMessage, historyProjection, listMessages } from './history.js'
 import { type InboxOptions, inboxProjection, listInbox } from './inbox.js'
 import { departuresAfter, findSharing, membershipsOfUsers } from './memberships.js'
@@ -87,7 +87,7 @@ export class ReadModels {
     this.#options = options
     this.#projections = allProjections(options.fanoutOnWriteMax)
     this.#db = openReaders(options.connectionString, options.connectionsMax ?? CONNECTIONS_MAX, () => this.#doubt())
-    this.#pulse = new Pulse(() => loadCheckpoints(this.#db), options.logger)
+    this.#pulse = new Pulse(() => this.#noticeOtherShape(), options.logger)
     this.#applied = new Applied(() => this.#lookAtCheckpoint())
     this.#projector = options.project
       ? new Projector({
@@ -174,6 +174,7 @@ export class ReadModels {
       return await query(this.#db)
     } catch (error) {
       if (isLoss(error)) this.#doubt()
+      if (isOfOtherShape(error)) await this.#checkTables()
       throw asRefusal(error)
     }
   }
@@ -184,9 +185,17 @@ export class ReadModels {
   }
 
   async #checkTables(): Promise<void> {
-    const checkpoints = await loadCheckpoints(this.#db)
-    this.#isCurrent = this.#projections.every((projection) => isCurrent(projection, checkpoints.get(projection.name)))
+    this.#isCurrent = this.#areCurrent(await loadCheckpoints(this.#db))
     if (!this.#isCurrent) throw unavailable('The read models are being rebuilt: try again in a while.')
+  }
+
+  /** Another version of the program may rebuild the tables while this one answers from them. */
+  async #noticeOtherShape(): Promise<void> {
+    if (!this.#areCurrent(await loadCheckpoints(this.#db))) this.#isCurrent = false
+  }
+
+  #areCurrent(checkpoints: Map<string, Checkpoint>): boolean {
+    return this.#projections.every((projection) => isCurrent(projection, checkpoints.get(projection.name)))
   }
 
   async #lookAtCheckpoint(): Promise<Position> {

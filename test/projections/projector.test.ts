@@ -305,4 +305,38 @@ describe('a replay', () => {
     )
     expect(third.status()).toMatchObject({ state: 'projecting' })
   })
+
+  test('by another version of the program ends the reads of this one', async () => {
+    await open()
+    await write(1)
+    await side.settled()
+    await side.readModels.close()
+    const rebuilt = async (projection: string, change: string, version: number) =>
+      execute(side.connectionString, `UPDATE read.checkpoints SET version = ${version} WHERE projection = '${projection}'; ${change}`)
+    const findProfile = (reader: ReadModels) => reader.users.findProfile('alice')
+    const listReceipts = (reader: ReadModels) => reader.receipts.list('g0', { limit: 5 })
+    const refusal = { code: 'unavailable' }
+
+    const reader = await openOther()
+    await findProfile(reader)
+    await rebuilt('users', 'ALTER TABLE read.profiles ADD pronouns text', 99)
+    await expect(findProfile(reader)).rejects.toMatchObject(refusal)
+    await rebuilt('users', 'ALTER TABLE read.profiles DROP pronouns', 1)
+    await findProfile(reader)
+
+    await listReceipts(reader)
+    await rebuilt('receipts', 'ALTER TABLE read.receipts RENAME read_seq TO read_until', 99)
+    await expect(listReceipts(reader)).rejects.toMatchObject(refusal)
+    await rebuilt('receipts', 'ALTER TABLE read.receipts RENAME read_until TO read_seq', 1)
+    await listReceipts(reader)
+
+    // Its statements still work, and may say something else.
+    await rebuilt('inbox', '', 99)
+    await until(() =>
+      listReceipts(reader).then(
+        () => false,
+        (error: unknown) => (error as { code?: unknown }).code === 'unavailable',
+      ),
+    )
+  })
 })
