@@ -105,7 +105,11 @@ class Rebuild {
     await sql.raw(`SET maintenance_work_mem = '${INDEX_MEMORY}'`).execute(this.#db)
     for (const { projection } of this.#buildings) await sql.raw(projection.indexes).execute(this.#db)
     await sql.raw(`SET default_statistics_target = ${STATISTICS_TARGET}`).execute(this.#db)
-    await sql.raw(`ANALYZE ${this.#buildings.flatMap(({ projection }) => projection.tables).join(', ')}`).execute(this.#db)
+    // A table that is partitioned brings its partitions with it.
+    const { rows } = await sql<{ name: string }>`
+      SELECT relname AS name FROM pg_class
+      WHERE relnamespace = to_regnamespace(${REBUILD_SCHEMA}) AND relkind IN ('r', 'p') AND NOT relispartition`.execute(this.#db)
+    await sql.raw(`ANALYZE ${rows.map(({ name }) => name).join(', ')}`).execute(this.#db)
   }
 
   async #catchUp(): Promise<void> {
