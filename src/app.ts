@@ -152,7 +152,9 @@ async function listen(api: FastifyInstance, { host, port }: Config): Promise<str
   try {
     return await api.listen({ host, port })
   } catch (error) {
-    const { code } = error as NodeJS.ErrnoException
+    const { code, syscall } = error as NodeJS.ErrnoException
+    // Whatever else fails while the server gets ready says so itself.
+    if (syscall === undefined) throw error
     if (code === 'EADDRINUSE') throw new StartError(`PORT ${port} of HOST ${host} is in use: stop what uses it, or take another PORT.`)
     if (code === 'EACCES') throw new StartError(`PORT ${port} is not for this user: take one above 1023.`)
     throw new StartError(`HOST ${host} is no address of this machine (${code}).`)
