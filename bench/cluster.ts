@@ -4,18 +4,16 @@ import { createHmac } from 'node:crypto'
 import { once } from 'node:events'
 import { type AddressInfo, createServer } from 'node:net'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { fileURLToPath } from 'node:url'
 import pg from 'pg'
 import { pino } from 'pino'
 import { CLUSTER_ROLE, openCluster } from '../src/postgres/cluster.js'
 import { PostgresProcess } from '../src/postgres/postgres-process.js'
-import { familyCpuMs, removeFolder, temporaryFolder } from './processes.js'
+import { familyCpuMs, programArgs, removeFolder, temporaryFolder } from './processes.js'
 
 const START_MS_MAX = 30_000
 const STATISTICS_MS = 1_100
 const JWT_SECRET = 'a secret for the bench alone'
 const APP_SECRET = 'bench-secret-0123456789'
-const main = fileURLToPath(new URL('../src/main.js', import.meta.url))
 
 export interface Cluster {
   nodes: readonly ClusterNode[]
@@ -47,7 +45,7 @@ export class ClusterNode {
 
   /** Ends when it is ready. */
   async start(): Promise<void> {
-    const child = spawn(process.execPath, [main, 'serve'], {
+    const child = spawn(process.execPath, [...programArgs, 'serve'], {
       env: { PATH: process.env['PATH'] ?? '', ...this.#env },
       stdio: ['ignore', 'ignore', 'inherit'],
     })

@@ -1,15 +1,9 @@
 /** The real server on its core, with a data folder of its own. */
 import { createHmac } from 'node:crypto'
-import { readFileSync } from 'node:fs'
-import { fileURLToPath } from 'node:url'
-import { Program, cpuBetween, removeFolder, temporaryFolder } from './processes.js'
+import { Program, cpuBetween, programArgs, removeFolder, temporaryFolder } from './processes.js'
 import { worker } from './worker.js'
 
 const secret = 'a secret for the bench alone'
-const main = fileURLToPath(new URL('../src/main.js', import.meta.url))
-/** Node runs the server with the options that `npm start` gives it. */
-const manifest = JSON.parse(readFileSync('package.json', 'utf8')) as { scripts: { start: string } }
-const nodeOptions = manifest.scripts.start.split(' ').filter((part) => part.startsWith('--'))
 const settings = {
   APP_KEYS: 'bench:bench-secret-0123456789',
   JWT_SECRET: secret,
@@ -63,7 +57,7 @@ export class Convolog {
   }
 
   #run(command: string, options: { onBothCores?: boolean } = {}): Program {
-    return new Program([...nodeOptions, main, command], this.#env, options)
+    return new Program([...programArgs, command], this.#env, options)
   }
 
   async #listens(): Promise<void> {

@@ -5,10 +5,16 @@ import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { availableParallelism, tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
+import { fileURLToPath } from 'node:url'
 
 const START_MS_MAX = 60_000
 const STOP_MS_MAX = 20_000
 const TICKS_PER_SECOND = 100
+
+const main = fileURLToPath(new URL('../src/main.js', import.meta.url))
+const manifest = JSON.parse(readFileSync('package.json', 'utf8')) as { scripts: { start: string } }
+/** What follows `node` to run the program: the options that `npm start` gives it, and its file. */
+export const programArgs: readonly string[] = [...manifest.scripts.start.split(' ').filter((part) => part.startsWith('--')), main]
 
 /** What is measured runs on the first core, what makes the load on the second; undefined where that can't be had. */
 const cores = findCores()
