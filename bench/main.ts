@@ -1,4 +1,7 @@
-/** `npm run bench`: all of it; `npm run bench -- main a d`: parts. See README.md. */
+/**
+ * `npm run bench`: all of it; `npm run bench -- main a d`: parts. (a) sending, (b) one large group, (c) sending, then read models built
+ * anew, (d) resumes, (e) the log alone.
+ */
 import { benchGroup } from './group.js'
 import { benchLog } from './log.js'
 import { benchResume } from './resume.js'
