@@ -89,8 +89,9 @@ const BIGINT = 20
 const parserOf: typeof pg.types.getTypeParser = ((oid: number, format?: 'text') =>
   oid === BIGINT ? Number : pg.types.getTypeParser(oid, format)) as typeof pg.types.getTypeParser
 
-// The server goes, has no connection left, gave up on a lock or a time-out, or the tables are being made.
-const lostStates = /^(08|57P0|53|58|25006|40001|40P01|55P03|57014|42P01|3F000|XX000)/
+// The server goes, has no such database, does not let us in, has no connection left, gave up on a lock or a time-out, or the
+// tables are being made.
+const lostStates = /^(08|28|3D000|57P0|53|58|25006|40001|40P01|55P03|57014|42P01|3F000|XX000)/
 const lostCodes = new Set([
   'ECONNREFUSED',
   'ECONNRESET',

@@ -1,6 +1,7 @@
 import pg from 'pg'
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
 import { conversationStream } from '../../src/domain/ids.js'
+import { isLoss } from '../../src/projections/database.js'
 import { ReadModels } from '../../src/projections/read-models.js'
 import { type TestPostgres, startTestPostgres } from '../support/postgres.js'
 import { type ReadSide, dumpTables, execute, openReadSide, silent } from '../support/read-side.js'
@@ -182,6 +183,17 @@ test('a process that starts does not wait for those who read', async () => {
   } finally {
     await reader.end()
   }
+})
+
+test.each([
+  ['not there', (url: URL) => (url.pathname = '/nowhere')],
+  ['not for this user', (url: URL) => (url.username = 'nobody')],
+])('a database that is %s is a loss and no bug', async (_, change) => {
+  await open()
+  const url = new URL(side.connectionString)
+  change(url)
+  const opened = ReadModels.open({ connectionString: url.href, store: side.store, logger: silent, fanoutOnWriteMax: 500, project: false })
+  await expect(opened).rejects.toSatisfy(isLoss)
 })
 
 describe('a replay', () => {
