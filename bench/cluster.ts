@@ -8,7 +8,7 @@ import pg from 'pg'
 import { pino } from 'pino'
 import { CLUSTER_ROLE, openCluster } from '../src/postgres/cluster.js'
 import { PostgresProcess } from '../src/postgres/postgres-process.js'
-import { familyCpuMs, programArgs, removeFolder, temporaryFolder } from './processes.js'
+import { familyCpuMs, main, nodeOptions, removeFolder, temporaryFolder } from './processes.js'
 
 const START_MS_MAX = 30_000
 const STATISTICS_MS = 1_100
@@ -45,7 +45,7 @@ export class ClusterNode {
 
   /** Ends when it is ready. */
   async start(): Promise<void> {
-    const child = spawn(process.execPath, [...programArgs, 'serve'], {
+    const child = spawn(process.execPath, [...nodeOptions, main, 'serve'], {
       env: { PATH: process.env['PATH'] ?? '', ...this.#env },
       stdio: ['ignore', 'ignore', 'inherit'],
     })

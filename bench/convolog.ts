@@ -1,6 +1,6 @@
 /** The real server on its core, with a data folder of its own. */
 import { createHmac } from 'node:crypto'
-import { Program, cpuBetween, programArgs, removeFolder, temporaryFolder } from './processes.js'
+import { Program, cpuBetween, main, removeFolder, temporaryFolder } from './processes.js'
 import { worker } from './worker.js'
 
 const secret = 'a secret for the bench alone'
@@ -57,7 +57,7 @@ export class Convolog {
   }
 
   #run(command: string, options: { onBothCores?: boolean } = {}): Program {
-    return new Program([...programArgs, command], this.#env, options)
+    return new Program([main, command], this.#env, options)
   }
 
   async #listens(): Promise<void> {

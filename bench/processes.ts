@@ -11,10 +11,11 @@ const START_MS_MAX = 60_000
 const STOP_MS_MAX = 20_000
 const TICKS_PER_SECOND = 100
 
-const main = fileURLToPath(new URL('../src/main.js', import.meta.url))
+/** The program. */
+export const main = fileURLToPath(new URL('../src/main.js', import.meta.url))
 const manifest = JSON.parse(readFileSync('package.json', 'utf8')) as { scripts: { start: string } }
-/** What follows `node` to run the program: the options that `npm start` gives it, and its file. */
-export const programArgs: readonly string[] = [...manifest.scripts.start.split(' ').filter((part) => part.startsWith('--')), main]
+/** The options that `npm start` gives Node: the program has them here too, and so has what it is compared with. */
+export const nodeOptions: readonly string[] = manifest.scripts.start.split(' ').filter((part) => part.startsWith('--'))
 
 /** What is measured runs on the first core, what makes the load on the second; undefined where that can't be had. */
 const cores = findCores()
@@ -55,7 +56,7 @@ export class Program {
 
   constructor(args: readonly string[], env: Record<string, string> = {}, { onBothCores = false } = {}) {
     const options = (process.env['BENCH_NODE_OPTIONS'] ?? '').split(' ').filter(Boolean)
-    const command = [process.execPath, ...options, ...args]
+    const command = [process.execPath, ...nodeOptions, ...options, ...args]
     const [first = '', ...rest] = cores ? ['taskset', '-c', onBothCores ? cores.join(',') : cores[0], ...command] : command
     this.#child = spawn(first, rest, { env: { ...process.env, ...env }, stdio: ['ignore', 'pipe', 'inherit'] })
     running.add(this.#child)
