@@ -1,5 +1,7 @@
 /** How many questions go out together, at most. */
 const BATCH_MAX = 64
+/** What they may come to together: the answer is in memory whole. */
+const BATCH_ROWS_MAX = 2_000
 
 interface Question<Key, Answer> {
   key: Key
@@ -14,13 +16,15 @@ interface Question<Key, Answer> {
 export class Gatherer<Key, Answer> {
   readonly #ask: (keys: readonly Key[]) => Promise<readonly Answer[]>
   readonly #inFlightMax: number
+  readonly #rowsOf: (key: Key) => number
   #waiting: Question<Key, Answer>[] = []
   #inFlight = 0
 
-  /** `ask`: gives an answer for each key, in their order; it runs so many times at once, at most. */
-  constructor(ask: (keys: readonly Key[]) => Promise<readonly Answer[]>, inFlightMax = 2) {
+  /** `ask`: gives an answer for each key, in their order; it runs so many times at once, at most. `rowsOf`: how many one may come to. */
+  constructor(ask: (keys: readonly Key[]) => Promise<readonly Answer[]>, inFlightMax = 2, rowsOf: (key: Key) => number = () => 1) {
     this.#ask = ask
     this.#inFlightMax = inFlightMax
+    this.#rowsOf = rowsOf
   }
 
   /** The answer to one question. Fails with all that were asked together. */
@@ -34,8 +38,15 @@ export class Gatherer<Key, Answer> {
   #askSome(): void {
     while (this.#waiting.length > 0 && this.#inFlight < this.#inFlightMax) {
       this.#inFlight += 1
-      void this.#settle(this.#waiting.splice(0, BATCH_MAX))
+      void this.#settle(this.#waiting.splice(0, this.#countForOneBatch()))
     }
+  }
+
+  /** One that may come to more than a batch should is asked alone. */
+  #countForOneBatch(): number {
+    let rows = 0
+    const tooMany = this.#waiting.findIndex(({ key }, i) => i === BATCH_MAX || ((rows += this.#rowsOf(key)) > BATCH_ROWS_MAX && i > 0))
+    return tooMany < 0 ? this.#waiting.length : tooMany
   }
 
   async #settle(questions: readonly Question<Key, Answer>[]): Promise<void> {

@@ -4,14 +4,18 @@ import { Gatherer } from '../src/gatherer.js'
 import { settleable } from '../src/event-stores/settleable.js'
 
 /** Answers when it is told to. */
-function slowAnswers() {
+function slowAnswers(rowsOf?: (key: number) => number) {
   const batches: { keys: readonly number[]; settled: ReturnType<typeof settleable> }[] = []
-  const gatherer = new Gatherer(async (keys: readonly number[]) => {
-    const settled = settleable()
-    batches.push({ keys, settled })
-    await settled.promise
-    return keys.map((key) => `answer ${key}`)
-  }, 1)
+  const gatherer = new Gatherer(
+    async (keys: readonly number[]) => {
+      const settled = settleable()
+      batches.push({ keys, settled })
+      await settled.promise
+      return keys.map((key) => `answer ${key}`)
+    },
+    1,
+    rowsOf,
+  )
   return { batches, gatherer }
 }
 
@@ -41,6 +45,19 @@ test('more than fit into one go out in several', async () => {
   }
   expect(await Promise.all(all)).toEqual(all.map((_, key) => `answer ${key}`))
   expect(batches.map(({ keys }) => keys.length)).toEqual([64, 64, 22])
+})
+
+test('what may come to many rows goes out with few others, or alone', async () => {
+  const { batches, gatherer } = slowAnswers((rows) => rows)
+  const all = [1_000, 1_000, 1, 5_000, 2].map((rows) => gatherer.find(rows))
+  for (let sent = 0; sent < all.length; ) {
+    await nextTurn()
+    const { keys, settled } = batches.at(-1)!
+    sent += keys.length
+    settled.resolve()
+  }
+  await Promise.all(all)
+  expect(batches.map(({ keys }) => keys)).toEqual([[1_000, 1_000], [1], [5_000], [2]])
 })
 
 test('what fails, fails for those who asked together; the next are asked again', async () => {

@@ -45,8 +45,16 @@ interface StreamPage {
 /** What is read from the database, with positions as numbers. All throw StoreUnavailable when it can't be read now. */
 export class Reads {
   readonly #pool: pg.Pool
-  readonly #forwards = new Gatherer((asked: readonly StreamPage[]) => this.#pages(forwards, asked))
-  readonly #backwards = new Gatherer((asked: readonly StreamPage[]) => this.#pages(backwards, asked))
+  readonly #forwards = new Gatherer(
+    (asked: readonly StreamPage[]) => this.#pages(forwards, asked),
+    2,
+    ({ limit }) => limit,
+  )
+  readonly #backwards = new Gatherer(
+    (asked: readonly StreamPage[]) => this.#pages(backwards, asked),
+    2,
+    ({ limit }) => limit,
+  )
 
   constructor(pool: pg.Pool) {
     this.#pool = pool
