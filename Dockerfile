@@ -28,4 +28,4 @@ VOLUME /data
 EXPOSE 8080
 HEALTHCHECK --interval=10s --timeout=3s --start-period=30s CMD ["node", "-e", "fetch('http://127.0.0.1:8080/health/ready').then((answer) => process.exit(answer.ok ? 0 : 1), () => process.exit(1))"]
 # exec form: the server is process 1 and gets the signals.
-CMD ["node", "--max-semi-space-size=64", "dist/main.js", "serve"]
+CMD ["node", "--max-semi-space-size=32", "dist/main.js", "serve"]
