@@ -1,7 +1,7 @@
 /** How many questions go out together, at most. */
 const BATCH_MAX = 64
 /** What they may come to together: the answer is in memory whole. */
-const BATCH_ROWS_MAX = 2_000
+const BATCH_ROWS_MAX = 8_192
 
 interface Question<Key, Answer> {
   key: Key

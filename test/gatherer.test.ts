@@ -49,7 +49,7 @@ test('more than fit into one go out in several', async () => {
 
 test('what may come to many rows goes out with few others, or alone', async () => {
   const { batches, gatherer } = slowAnswers((rows) => rows)
-  const all = [1_000, 1_000, 1, 5_000, 2].map((rows) => gatherer.find(rows))
+  const all = [4_000, 4_192, 1, 10_000, 2].map((rows) => gatherer.find(rows))
   for (let sent = 0; sent < all.length; ) {
     await nextTurn()
     const { keys, settled } = batches.at(-1)!
@@ -57,7 +57,7 @@ test('what may come to many rows goes out with few others, or alone', async () =
     settled.resolve()
   }
   await Promise.all(all)
-  expect(batches.map(({ keys }) => keys)).toEqual([[1_000, 1_000], [1], [5_000], [2]])
+  expect(batches.map(({ keys }) => keys)).toEqual([[4_000, 4_192], [1], [10_000], [2]])
 })
 
 test('what fails, fails for those who asked together; the next are asked again', async () => {

@@ -74,7 +74,7 @@ const COMMANDS_PER_MAILBOX_MAX = 10_000
 const CONFLICTS_MAX = 50
 /** What is looked up is asked for again where the window has moved past it meanwhile. */
 const LOOK_UPS_MAX = 20
-const TAIL_PAGE = 1_000
+const TAIL_PAGE = 256
 const SNAPSHOT_EVERY_REVISIONS = 500
 const SNAPSHOTS_AT_ONCE_MAX = 2
 /** At a clean end, states that moved this far since their snapshot are saved. */
