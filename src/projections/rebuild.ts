@@ -159,7 +159,9 @@ class Rebuild {
 
   /** The page after this one is asked for at once. */
   async #nextPage(after: Position): Promise<LogPage> {
-    const page = await (this.#ahead?.after === after ? this.#ahead.page : this.#read(after))
+    const asked = this.#ahead?.after === after ? await this.#ahead.page : undefined
+    // One that was asked for ahead and is empty says where the log ended then: there may be more by now.
+    const page = asked !== undefined && asked.position !== after ? asked : await this.#read(after)
     const next = this.#read(page.position)
     next.catch(() => undefined)
     this.#ahead = page.events.length > 0 ? { after: page.position, page: next } : undefined

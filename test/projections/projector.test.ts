@@ -1,5 +1,6 @@
 import pg from 'pg'
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
+import type { EventStore } from '../../src/domain/event-store.js'
 import { conversationStream } from '../../src/domain/ids.js'
 import { isLoss } from '../../src/projections/database.js'
 import { ReadModels } from '../../src/projections/read-models.js'
@@ -25,7 +26,7 @@ async function open(options: Parameters<typeof openReadSide>[1] = {}): Promise<R
 }
 
 /** The read models as another process opens them. */
-async function openOther(options: { project?: boolean; fanoutOnWriteMax?: number } = {}): Promise<ReadModels> {
+async function openOther(options: { project?: boolean; fanoutOnWriteMax?: number; store?: EventStore } = {}): Promise<ReadModels> {
   const other = await ReadModels.open({
     connectionString: side.connectionString,
     store: side.store,
@@ -55,6 +56,12 @@ async function write(count: number, prefix = 'g'): Promise<void> {
     await log.marked('carol', id, { pinned: i % 2 === 0 })
     await log.left(id, 'bob')
   }
+}
+
+/** A member of an object that is to be called on the object itself. */
+function bound(target: object, name: string | symbol): unknown {
+  const member = Reflect.get(target, name, target) as unknown
+  return typeof member === 'function' ? (member.bind(target) as unknown) : member
 }
 
 /** Waits for something that no promise tells of. */
@@ -283,6 +290,29 @@ describe('a replay', () => {
     await other.replay()
     await side.settled()
     expect(await dumpTables(side.connectionString)).toEqual(live)
+  })
+
+  test('misses nothing that is written after its look at the end of the log', async () => {
+    await open()
+    await write(2)
+    await side.settled()
+    let isWritten = false
+    const readAll: EventStore['readAll'] = async (...asked) => {
+      const page = await side.store.readAll(...asked)
+      if (page.events.length === 0 && !isWritten) {
+        isWritten = true
+        await side.log.sent('g0', 'alice', 'late')
+        await side.settled()
+      }
+      return page
+    }
+    const other = await openOther({
+      store: new Proxy(side.store, { get: (store, name) => (name === 'readAll' ? readAll : bound(store, name)) }),
+    })
+    await other.replay()
+    expect(isWritten).toBe(true)
+    await side.settled()
+    expect((await dumpTables(side.connectionString)).messages!.filter((row) => row.includes('late'))).toHaveLength(1)
   })
 
   test('does not meet another', async () => {
