@@ -96,7 +96,7 @@ export class RedisOnlineDevices implements OnlineDevices {
     const session: OwnSession = { sessionId, userId, deviceId, at: undefined }
     this.#own.set(sessionId, session)
     this.#enter([session]).catch((error: unknown) => {
-      session.at ??= Date.now()
+      session.at ??= Date.now() * 1_000
       this.#complain(error)
     })
   }

@@ -18,7 +18,7 @@ export const scripts = {
       at = heldSince
     elseif at == '' then
       local now = redis.call('TIME')
-      at = string.format('%d', now[1] * 1000 + math.floor(now[2] / 1000))
+      at = string.format('%d', now[1] * 1000000 + now[2])
     elseif heldSince and not isOwn and tonumber(heldSince) > tonumber(at) then
       return {'', before}
     end

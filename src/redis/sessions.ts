@@ -3,7 +3,7 @@ import type { Session } from '../gateway/online-devices.js'
 /** A session as a route holds it: `<at> <nodeId> <sessionId>`, with a `-` before it while it is within its grace. Ids have no spaces. */
 export interface Route {
   deviceId: string
-  /** When it began, by the clock of Redis, ms. */
+  /** When it began, by the clock of Redis, µs: of a user's devices that come back together one is still the oldest. */
   at: number
   nodeId: string
   sessionId: string
