@@ -181,21 +181,22 @@ export class LivePresence implements Presence {
 
   /** A user has blocked another, or no more: to each of them the other looks offline, or is what it is. */
   blockChanged(userId: string, otherId: string): void {
-    if (!this.#options.connectionsOf) return
     this.#inTurn(userId, () => this.#tellOfBlock(otherId, userId, [userId, otherId]))
     this.#inTurn(otherId, () => this.#tellOfBlock(userId, otherId, [userId, otherId]))
   }
 
   /** Who could not see the user before and after is told nothing: not even that there is a block. */
   async #tellOfBlock(viewerId: string, userId: string, [blockerId, otherId]: readonly [string, string]): Promise<void> {
+    const connections = () => [...(this.#options.connectionsOf?.(viewerId) ?? [])]
+    // Every node hears of every block.
+    if (connections().length === 0) return
     const [now] = await this.#online.find([userId])
     const isOtherBlocking = (await this.#users.load(otherId)).state.blocks.has(blockerId)
     if (!now?.online || isOtherBlocking || !(await this.#known(viewerId, [userId])).has(userId)) return
     const [looks] = await this.query(viewerId, [userId])
     const isContact = (await this.#users.load(viewerId)).state.contacts.has(userId)
     const frame = jsonFrame({ type: 'presence', ...looks })
-    for (const connection of this.#options.connectionsOf?.(viewerId) ?? [])
-      if (isContact || this.#subscriptions.get(connection)?.has(userId)) connection.push(frame)
+    for (const connection of connections()) if (isContact || this.#subscriptions.get(connection)?.has(userId)) connection.push(frame)
   }
 
   /** Those of whom somebody here was told or wants to be told are looked at, and what has changed is said. */
