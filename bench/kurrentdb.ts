@@ -6,9 +6,10 @@ import { randomBytes, randomUUID } from 'node:crypto'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { parseArgs } from 'node:util'
 import { EventStoreDBClient, NO_STREAM as CLIENT_NO_STREAM, jsonEvent } from '@eventstore/db-client'
-import { type EventMetadata, NO_STREAM, ProposedEvent } from '../src/domain/event-store.js'
+import { NO_STREAM } from '../src/domain/event-store.js'
 import { KurrentDbEventStore } from '../src/event-stores/kurrentdb/kurrentdb-event-store.js'
 import { Latencies, type Row, byCpu, percent, printTable, rate } from './figures.js'
+import { data, metadata, proposedAfter } from './sample-event.js'
 
 const WARM_UP_MS = 1_000
 const TURN_MS = 2_000
@@ -26,17 +27,6 @@ const connectionString = values.eventstore
 if (connectionString === undefined) {
   console.error('Say which server may be filled: --eventstore esdb://127.0.0.1:2113?tls=false')
   process.exit(1)
-}
-
-const data = { clientMessageId: 'm1234', ordinal: 1234, content: { type: 'text', text: 'x'.repeat(100) } }
-const dataJson = JSON.stringify(data)
-const metadata: EventMetadata = {
-  actor: { userId: 'u1' },
-  at: 1_700_000_000_000,
-  correlationId: randomUUID(),
-  causationId: null,
-  schemaVersion: 1,
-  hash: 'x'.repeat(43),
 }
 
 /** Appends so many events to the end of a stream, after `revision`. */
@@ -110,11 +100,7 @@ async function measure(side: Side, perAppend: number): Promise<void> {
 }
 
 async function byAdapter(stream: string, revision: number, count: number): Promise<void> {
-  const events = Array.from(
-    { length: count },
-    (_, i) => new ProposedEvent({ id: randomUUID(), type: 'MessageSent', stream, revision: revision + 1 + i, data, dataJson, metadata }),
-  )
-  const { outcome } = await store.append({ stream, expectedRevision: revision, events })
+  const { outcome } = await store.append({ stream, expectedRevision: revision, events: proposedAfter(stream, revision, count) })
   if (outcome !== 'appended') throw new Error(`an append was a ${outcome}`)
 }
 

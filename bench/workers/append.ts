@@ -1,27 +1,16 @@
 /** (e) Appends of 200 streams, eight events of each in flight, through the adapter; and the same rows without it. */
-import { randomUUID } from 'node:crypto'
 import { setTimeout as sleep } from 'node:timers/promises'
 import pg from 'pg'
-import { type EventMetadata, NO_STREAM, ProposedEvent } from '../../src/domain/event-store.js'
+import { NO_STREAM } from '../../src/domain/event-store.js'
 import { PostgresEventStore } from '../../src/event-stores/postgres/postgres-event-store.js'
 import { texts } from '../../src/projections/arrays.js'
+import { dataJson, metadata, proposedAfter } from '../sample-event.js'
 import { tell, withPostgres } from './parts.js'
 
 const STREAMS = 200
 const IN_FLIGHT = 8
 const WARM_UP_MS = 2_000
 const MEASURED_MS = 5_000
-
-const data = { clientMessageId: 'm1234', ordinal: 1234, content: { type: 'text', text: 'x'.repeat(100) } }
-const dataJson = JSON.stringify(data)
-const metadata: EventMetadata = {
-  actor: { userId: 'u1' },
-  at: 1_700_000_000_000,
-  correlationId: randomUUID(),
-  causationId: null,
-  schemaVersion: 1,
-  hash: 'x'.repeat(43),
-}
 
 await withPostgres(async (connectionString) => {
   const rawPerSecond = await measureRaw(connectionString)
@@ -38,11 +27,7 @@ async function measure(store: PostgresEventStore): Promise<number> {
     let revision = NO_STREAM
     while (isRunning) {
       const before = revision
-      const events = Array.from(
-        { length: IN_FLIGHT },
-        (_, i) => new ProposedEvent({ id: randomUUID(), type: 'MessageSent', stream, revision: before + 1 + i, data, dataJson, metadata }),
-      )
-      const result = await store.append({ stream, expectedRevision: before, events })
+      const result = await store.append({ stream, expectedRevision: before, events: proposedAfter(stream, before, IN_FLIGHT) })
       if (result.outcome !== 'appended') throw new Error(`an append was a ${result.outcome}`)
       revision += IN_FLIGHT
       appended += IN_FLIGHT
