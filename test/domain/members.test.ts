@@ -53,6 +53,16 @@ describe('the members of a conversation', () => {
     expect(plain(throughSnapshot(one))).toEqual(plain(Members.of(thousand)))
   })
 
+  test('lie in buckets of like size, whatever ids clients choose', () => {
+    // Ids that a public hash puts into one bucket of 4,096: they were found by trying.
+    const publicHash = (id: string) => [...id].reduce((hash, c) => Math.imul(hash ^ c.charCodeAt(0), 0x01000193), 0x811c9dc5) >>> 0
+    const chosen: string[] = []
+    for (let i = 0; chosen.length < 1_000; i++) if (publicHash(i.toString(36)) % 4_096 === 0) chosen.push(i.toString(36))
+    const one = chosen.reduce((members, userId, i) => members.set(userId, member(i)), Members.of([]))
+    const largest = Math.max(...one.toJson().buckets.map((text) => text.split('\n').length))
+    expect(largest).toBeLessThan(100)
+  })
+
   test('know of two the other', () => {
     const two = Members.of([
       ['alice', member(0)],

@@ -1,5 +1,6 @@
 import { List } from 'immutable'
 import type { Role } from '../events.js'
+import { type HashKey, keyedHash, newHashKey } from '../keyed-hash.js'
 
 export interface Member {
   role: Role
@@ -14,12 +15,17 @@ export interface Member {
 /** For snapshots: the buckets' texts. */
 export interface MembersJson {
   size: number
+  /** By which the buckets were filled: nodes that share a snapshot find members in the same ones. */
+  key: HashKey
   buckets: string[]
 }
 
 /** On average; with more there are more buckets. */
 const BUCKET_MEMBERS_MAX = 32
 const BUCKETS_GROWTH = 4
+
+/** One for all tables that this process makes: what it folds twice is equal. */
+const keyOfProcess = newHashKey()
 
 /**
  * The members of a conversation. A value: `set` and `delete` give a new one, which shares with the old what has not changed.
@@ -28,10 +34,12 @@ const BUCKETS_GROWTH = 4
  */
 export class Members implements Iterable<[userId: string, member: Member]> {
   readonly size: number
+  readonly #key: HashKey
   readonly #buckets: List<Bucket>
 
-  private constructor(size: number, buckets: List<Bucket>) {
+  private constructor(size: number, key: HashKey, buckets: List<Bucket>) {
     this.size = size
+    this.#key = key
     this.#buckets = buckets
   }
 
@@ -40,16 +48,16 @@ export class Members implements Iterable<[userId: string, member: Member]> {
     let count = 1
     while (all.size > count * BUCKET_MEMBERS_MAX) count *= BUCKETS_GROWTH
     const buckets = Array.from({ length: count }, () => new Map<string, Member>())
-    for (const [userId, member] of all) buckets[placeIn(count, userId)]!.set(userId, member)
-    return new Members(all.size, List(buckets.map((members) => new Bucket(members))))
+    for (const [userId, member] of all) buckets[placeIn(count, keyOfProcess, userId)]!.set(userId, member)
+    return new Members(all.size, keyOfProcess, List(buckets.map((members) => new Bucket(members))))
   }
 
-  static fromJson({ size, buckets }: MembersJson): Members {
-    return new Members(size, List(buckets.map((text) => new Bucket(text))))
+  static fromJson({ size, key, buckets }: MembersJson): Members {
+    return new Members(size, key, List(buckets.map((text) => new Bucket(text))))
   }
 
   toJson(): MembersJson {
-    return { size: this.size, buckets: this.#buckets.toArray().map((bucket) => bucket.toText()) }
+    return { size: this.size, key: this.#key, buckets: this.#buckets.toArray().map((bucket) => bucket.toText()) }
   }
 
   get(userId: string): Member | undefined {
@@ -69,14 +77,14 @@ export class Members implements Iterable<[userId: string, member: Member]> {
   set(userId: string, member: Member): Members {
     const bucket = this.#bucketOf(userId).members
     const size = bucket.has(userId) ? this.size : this.size + 1
-    const members = new Members(size, this.#buckets.set(this.#placeOf(userId), new Bucket(new Map(bucket).set(userId, member))))
+    const members = new Members(size, this.#key, this.#buckets.set(this.#placeOf(userId), new Bucket(new Map(bucket).set(userId, member))))
     return size > members.#buckets.size * BUCKET_MEMBERS_MAX ? Members.of(members) : members
   }
 
   delete(userId: string): Members {
     const left = new Map(this.#bucketOf(userId).members)
     if (!left.delete(userId)) return this
-    return new Members(this.size - 1, this.#buckets.set(this.#placeOf(userId), new Bucket(left)))
+    return new Members(this.size - 1, this.#key, this.#buckets.set(this.#placeOf(userId), new Bucket(left)))
   }
 
   *[Symbol.iterator](): Iterator<[userId: string, member: Member]> {
@@ -88,7 +96,7 @@ export class Members implements Iterable<[userId: string, member: Member]> {
   }
 
   #placeOf(userId: string): number {
-    return placeIn(this.#buckets.size, userId)
+    return placeIn(this.#buckets.size, this.#key, userId)
   }
 }
 
@@ -121,9 +129,5 @@ function entryOf(line: string): [string, Member] {
   return [userId, { role: role as Role, rank, joinedSeq, joinedAt, joinedOrdinal }]
 }
 
-/** FNV-1a: the same in every process, since it is in snapshots. */
-function placeIn(buckets: number, userId: string): number {
-  let hash = 0x811c9dc5
-  for (let i = 0; i < userId.length; i++) hash = Math.imul(hash ^ userId.charCodeAt(i), 0x01000193)
-  return (hash >>> 0) % buckets
-}
+/** Most conversations have one bucket, and need no hash. Clients choose their ids, but not where they lie: the key is secret. */
+const placeIn = (buckets: number, key: HashKey, userId: string): number => (buckets === 1 ? 0 : keyedHash(key, userId) % buckets)

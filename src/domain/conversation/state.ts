@@ -233,7 +233,7 @@ function recentFromJson(json: RecentJson): Recent {
 }
 
 /** For snapshots. A change of shape or order takes a new SNAPSHOT_VERSION; old snapshots are then ignored. */
-export const SNAPSHOT_VERSION = 3
+export const SNAPSHOT_VERSION = 4
 export const stateToJson = (state: ConversationState): unknown =>
   ({
     ...state,
