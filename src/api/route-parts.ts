@@ -13,7 +13,7 @@ import { Refusal, type RefusalCode, invalidField } from '../domain/errors.js'
 import type { EventStore, Position } from '../domain/event-store.js'
 import type { Presence } from '../domain/presence.js'
 import type { Users } from '../domain/users.js'
-import type { ReadModels } from '../projections/read-models.js'
+import type { ReadQueries } from '../projections/read-models.js'
 import { PAGE_DEFAULT } from '../schemas/common.js'
 import { requireBytes } from '../schemas/validator.js'
 
@@ -37,7 +37,7 @@ export type Api = FastifyInstance<
 export interface RouteParts {
   conversations: Conversations
   users: Users
-  readModels: ReadModels
+  readModels: ReadQueries
   presence: Presence
   store: Pick<EventStore, 'isPosition' | 'readStream'>
   /** The live feed that keeps the folded states of this node current. Default: this node writes alone. */

@@ -15,7 +15,7 @@ interface Changes {
  * departures, which hold from then on whichever table is asked.
  */
 export class RecentChanges {
-  readonly #changes = new LRUCache<string, Changes>({ max: CONVERSATIONS_MAX })
+  readonly #changes = new LRUCache<string, Changes>({ maxSize: CONVERSATIONS_MAX, sizeCalculation: () => 1 })
 
   take(conversationId: string, { type, data }: RecordedEvent): void {
     if (type === 'MessageRecalled') this.#of(conversationId).recalled.add((data as { messageSeq: number }).messageSeq)

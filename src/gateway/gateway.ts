@@ -9,7 +9,7 @@ import { Refusal, invalidField, isOutage, unreachable } from '../domain/errors.j
 import type { EventStore, Position } from '../domain/event-store.js'
 import type { Logger } from '../domain/logger.js'
 import type { Users } from '../domain/users.js'
-import type { ReadModels } from '../projections/read-models.js'
+import type { ReadQueries } from '../projections/read-models.js'
 import { FRAME_BYTES_MAX, PAGE_DEFAULT } from '../schemas/common.js'
 import { Alarm } from './alarm.js'
 import { Connection, nobody } from './connection.js'
@@ -44,7 +44,7 @@ export interface GatewayOptions {
   store: EventStore
   conversations: Conversations
   users: Users
-  readModels: ReadModels
+  readModels: ReadQueries
   authenticator: Authenticator
   logger: Logger
   /** Of this node, or of all. */
@@ -142,7 +142,7 @@ export class Gateway {
     const refusal = refusalOfUpgrade(request, this.#options.allowedOrigins)
     if (refusal) return refuseUpgrade(socket, refusal)
     if (this.#isDraining) return refuseUpgrade(socket, { code: 'unavailable', detail: 'This node is leaving: connect again.' })
-    this.#server.handleUpgrade(request, socket, head, (ws) => this.#open(ws, socket))
+    this.#server.handleUpgrade(request, socket, head, (ws) => this.open(ws, socket))
   }
 
   /** Tells every device to go, spread over a moment; flushes cursors; closes. */
@@ -168,7 +168,8 @@ export class Gateway {
 
   // --- connections ---
 
-  #open(ws: WebSocket, socket: Duplex): void {
+  /** Serves a WebSocket whose upgrade is done. */
+  open(ws: WebSocket, socket: Duplex): void {
     const { logger, framesPerSecond } = this.#options
     const connection = new Connection(ws, socket, {
       sessionId: randomUUID(),

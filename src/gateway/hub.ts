@@ -6,7 +6,7 @@ import type { EventStore, Position, RecordedEvent } from '../domain/event-store.
 import { type ConversationEvent, type ReceiptEvent, type UserEvent, factOf } from '../domain/events.js'
 import { CONVERSATION_PREFIX, RECEIPTS_PREFIX, USER_PREFIX, idOfStream } from '../domain/ids.js'
 import type { Logger } from '../domain/logger.js'
-import type { MembershipOfUser, ReadModels } from '../projections/read-models.js'
+import type { MembershipOfUser, ReadQueries } from '../projections/read-models.js'
 import { Audience, type LocalMember, type LocalUser, type Subjects, rememberLeft } from './audience.js'
 import type { Connection } from './connection.js'
 import { Delivering } from './deliver.js'
@@ -19,7 +19,7 @@ const LOAD_ATTEMPTS_MAX = 5
 
 export interface HubOptions {
   store: EventStore
-  readModels: ReadModels
+  readModels: ReadQueries
   logger: Logger
   fanoutOnWriteMembersMax: number
   /** The folded state of a conversation. */
@@ -37,7 +37,7 @@ export class Hub {
   readonly #audiences = new Map<string, Audience>()
   readonly #loading = new Map<string, Promise<LocalUser>>()
   readonly #store: EventStore
-  readonly #readModels: ReadModels
+  readonly #readModels: ReadQueries
   readonly #logger: Logger
   readonly #delivering: Delivering
   readonly #unread: UnreadPushes

@@ -13,7 +13,7 @@ interface LocalDevice {
 export class LocalOnlineDevices implements OnlineDevices {
   /** userId → deviceId → its sockets. */
   readonly #online = new Map<string, Map<string, LocalDevice>>()
-  readonly #lastSeen = new LRUCache<string, number>({ max: LAST_SEEN_MAX })
+  readonly #lastSeen = new LRUCache<string, number>({ maxSize: LAST_SEEN_MAX, sizeCalculation: () => 1 })
   onChange: OnlineDevices['onChange'] = () => {}
   /** Never here: the gateway sees to its own connections. */
   onReplaced: OnlineDevices['onReplaced'] = () => {}

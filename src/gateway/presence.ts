@@ -3,7 +3,7 @@ import { isoOf } from '../domain/client-event.js'
 import { isOutage } from '../domain/errors.js'
 import type { DevicePresence, Presence, UserPresence } from '../domain/presence.js'
 import type { Users } from '../domain/users.js'
-import type { ReadModels } from '../projections/read-models.js'
+import type { ReadQueries } from '../projections/read-models.js'
 import type { Connection } from './connection.js'
 import { jsonFrame } from './frames.js'
 import type { OnlineDevices, OnlineState } from './online-devices.js'
@@ -15,7 +15,7 @@ const LOOK_AT_ONCE = 500
 export interface LivePresenceOptions {
   online: OnlineDevices
   users: Users
-  readModels: ReadModels
+  readModels: ReadQueries
   /** Connected users and their sockets. Undefined: this node has none, and tells nobody. */
   connectionsOf: ((userId: string) => Iterable<Connection>) | undefined
   /** Whether both are connected here and share a conversation: of one just made, the tables do not know yet. */
@@ -33,7 +33,7 @@ export class LivePresence implements Presence {
   readonly #subscribers = new Map<string, Set<Connection>>()
   readonly #subscriptions = new Map<Connection, ReadonlySet<string>>()
   /** Users who are online as far as devices here were told: all of them, or only one that asked. */
-  readonly #saidOnline = new LRUCache<string, 'to all' | 'to one'>({ max: SAID_MAX })
+  readonly #saidOnline = new LRUCache<string, 'to all' | 'to one'>({ maxSize: SAID_MAX, sizeCalculation: () => 1 })
   readonly #telling = new Map<string, Promise<void>>()
   readonly #present = new Set<Connection>()
 

@@ -1,7 +1,7 @@
 import type { Conversations } from '../domain/conversations.js'
 import type { EventStore, Position, RecordedEvent } from '../domain/event-store.js'
 import { conversationStream } from '../domain/ids.js'
-import type { ReadModels } from '../projections/read-models.js'
+import type { ReadQueries } from '../projections/read-models.js'
 import { type LocalMember, type LocalUser, rememberLeft } from './audience.js'
 import type { Connection } from './connection.js'
 import type { Attached } from './delivery.js'
@@ -32,7 +32,7 @@ export interface Missed {
 export interface ResumeOptions {
   store: EventStore
   conversations: Conversations
-  readModels: ReadModels
+  readModels: ReadQueries
   hub: Hub
   fanoutOnWriteMembersMax: number
 }

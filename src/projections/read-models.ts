@@ -69,6 +69,9 @@ export const allProjections = (fanoutOnWriteMax: number): readonly Projection[] 
 /** A read from current tables; an error that a client can see is a Refusal. */
 type Read = <T>(query: (db: Database) => Promise<T>) => Promise<T>
 
+/** The questions that REST and gateway ask of the read models, without what runs them. */
+export type ReadQueries = Omit<ReadModels, 'close' | 'status' | 'replay' | 'snapshots'>
+
 export class ReadModels {
   readonly #options: ReadModelsOptions
   readonly #projections: readonly Projection[]
@@ -80,7 +83,7 @@ export class ReadModels {
   #isCurrent = false
   readonly #read: Read = (query) => this.#answer(query)
 
-  readonly history: HistoryQueries
+  readonly history: HistoryReads
   readonly snapshots: PostgresSnapshotStore
 
   private constructor(options: ReadModelsOptions) {
@@ -258,7 +261,14 @@ export class ReadModels {
 }
 
 /** The history, for those who read it and for the write side. */
-class HistoryQueries implements History {
+export interface HistoryReads extends History {
+  /** Messages ascending by seq; without a bound the newest. */
+  list(conversationId: string, options: HistoryOptions): Promise<Message[]>
+  /** One message; `recalls`: by the folded state, though the table may not know them yet. */
+  find(conversationId: string, seq: number, recalls: Recalls): Promise<Message | undefined>
+}
+
+class HistoryQueries implements HistoryReads {
   readonly #read: Read
   readonly #waitForHead: () => Promise<void>
   readonly #sentMessages = new Gatherer((keys: readonly SentMessageKey[]) => this.#read((db) => findSentMessages(db, keys)))
@@ -268,12 +278,10 @@ class HistoryQueries implements History {
     this.#waitForHead = waitForHead
   }
 
-  /** Messages ascending by seq; without a bound the newest. */
   list(conversationId: string, options: HistoryOptions): Promise<Message[]> {
     return this.#read((db) => listMessages(db, conversationId, options))
   }
 
-  /** One message; `recalls`: by the folded state, though the table may not know them yet. */
   find(conversationId: string, seq: number, recalls: Recalls): Promise<Message | undefined> {
     return this.#read((db) => findMessage(db, conversationId, seq, recalls))
   }
