@@ -4,6 +4,7 @@ import type { EventStore, Position, RecordedEvent } from './event-store.js'
 import { CONVERSATION_PREFIX, RECEIPTS_PREFIX, USER_PREFIX, idOfStream } from './ids.js'
 import type { Logger } from './logger.js'
 import type { Users } from './users.js'
+import { FeedProgress } from './waits.js'
 
 export interface StateFollowerOptions {
   store: EventStore
@@ -25,32 +26,31 @@ export function followStates(events: readonly RecordedEvent[], conversations: Co
 export class StateFollower {
   readonly #options: StateFollowerOptions
   readonly #stopping = new AbortController()
-  #position: Position = ''
+  readonly #progress = new FeedProgress()
   #following: Promise<void> = Promise.resolve()
-  #waiters: { position: Position; resolve: () => void }[] = []
 
   constructor(options: StateFollowerOptions) {
     this.#options = options
   }
 
   get position(): Position {
-    return this.#position
+    return this.#progress.position
   }
 
-  /** Resolves when the feed has reached a position. */
-  reached(position: Position): Promise<void> {
-    if (this.#position >= position) return Promise.resolve()
-    return new Promise((resolve) => this.#waiters.push({ position, resolve }))
+  /** Resolves when the feed has reached a position. @throws {Refusal} unavailable after a while, or when this stops */
+  reached(position: Position, withinMs?: number): Promise<void> {
+    return this.#progress.reached(position, withinMs)
   }
 
   /** From the present end on: nothing is in memory yet that could be older. @throws {StoreUnavailable} */
   async start(): Promise<void> {
-    this.#position = await this.#options.store.head()
+    this.#progress.moveTo(await this.#options.store.head())
     this.#following = this.#follow(this.#stopping.signal)
   }
 
   async stop(): Promise<void> {
     this.#stopping.abort()
+    this.#progress.end()
     await this.#following
   }
 
@@ -59,20 +59,14 @@ export class StateFollower {
     const filter = { prefixes: [CONVERSATION_PREFIX, RECEIPTS_PREFIX, USER_PREFIX] }
     while (!signal.aborted) {
       try {
-        for await (const item of store.subscribeToAll(this.#position, filter, signal)) {
+        for await (const item of store.subscribeToAll(this.position, filter, signal)) {
           if (item.kind === 'events') followStates(item.events, conversations, users)
-          this.#moveTo(item.kind === 'events' ? (item.events.at(-1)?.position ?? this.#position) : item.position)
+          this.#progress.moveTo(item.kind === 'events' ? (item.events.at(-1)?.position ?? this.position) : item.position)
         }
       } catch (error) {
         logger.error({ err: error }, 'the live feed broke; it goes on from its last position')
         await delay(200 + Math.random() * 300, undefined, { signal }).catch(() => {})
       }
     }
-  }
-
-  #moveTo(position: Position): void {
-    this.#position = position
-    for (const { position: awaited, resolve } of this.#waiters) if (awaited <= position) resolve()
-    this.#waiters = this.#waiters.filter((waiter) => waiter.position > position)
   }
 }

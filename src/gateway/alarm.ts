@@ -1,7 +1,7 @@
-/** Beyond that a timer of Node.js goes off at once. */
-const TIMER_MS_MAX = 2 ** 31 - 1
+/** A timer stands still while the machine sleeps and does not hear of a clock that jumps: the clock is looked at so often. */
+const LOOK_EVERY_MS = 60_000
 
-/** Rings once, when its time has come, however far off: a timer reaches 24.8 days, so it is set again until then. */
+/** Rings once, when its time has come by the clock. */
 export class Alarm {
   readonly at: number
   readonly #ring: () => void
@@ -21,7 +21,7 @@ export class Alarm {
 
   #set(): NodeJS.Timeout {
     const leftMs = Math.max(0, this.at - Date.now())
-    if (leftMs <= TIMER_MS_MAX) return setTimeout(this.#ring, leftMs)
-    return setTimeout(() => (this.#timer = this.#set()), TIMER_MS_MAX)
+    if (leftMs <= LOOK_EVERY_MS) return setTimeout(this.#ring, leftMs)
+    return setTimeout(() => (this.#timer = this.#set()), LOOK_EVERY_MS)
   }
 }

@@ -6,6 +6,7 @@ import type { EventStore, Position, RecordedEvent } from '../domain/event-store.
 import { type ConversationEvent, type ReceiptEvent, type UserEvent, factOf } from '../domain/events.js'
 import { CONVERSATION_PREFIX, RECEIPTS_PREFIX, USER_PREFIX, idOfStream } from '../domain/ids.js'
 import type { Logger } from '../domain/logger.js'
+import { FeedProgress } from '../domain/waits.js'
 import type { MembershipOfUser, ReadQueries } from '../projections/read-models.js'
 import { Audience, type LocalMember, type LocalUser, type Subjects, rememberLeft } from './audience.js'
 import type { Connection } from './connection.js'
@@ -50,10 +51,9 @@ export class Hub {
   #recent: RecordedEvent[] = []
   /** Everything after this is in `#recent`. */
   #recentSince: Position = ''
-  #position: Position = ''
+  readonly #progress = new FeedProgress()
   readonly #stopping = new AbortController()
   #following: Promise<void> = Promise.resolve()
-  #waiters: { position: Position; resolve: () => void }[] = []
   /** A user said something of itself: presence and device revocation listen. */
   onUserEvent: (userId: string, event: UserEvent, at: number) => void = () => {}
   /** Every fact, for those who keep folded states current. */
@@ -72,18 +72,19 @@ export class Hub {
 
   /** Where the feed is: everything up to here has been handed on. */
   get position(): Position {
-    return this.#position
+    return this.#progress.position
   }
 
   /** Begins to follow the log from its present end. @throws {StoreUnavailable} */
   async start(): Promise<void> {
-    this.#position = await this.#store.head()
-    this.#recentSince = this.#position
+    this.#progress.moveTo(await this.#store.head())
+    this.#recentSince = this.position
     this.#following = this.#follow(this.#stopping.signal)
   }
 
   async stop(): Promise<void> {
     this.#stopping.abort()
+    this.#progress.end()
     await this.#following
     this.#delivering.stop()
     this.#unread.stop()
@@ -97,7 +98,7 @@ export class Hub {
     const known = this.users.get(userId)
     if (known) {
       known.connections.add(connection)
-      connection.attached = this.#delivering.attachAt(this.#position)
+      connection.attached = this.#delivering.attachAt(this.position)
       return known
     }
     let loading = this.#loading.get(userId)
@@ -132,17 +133,16 @@ export class Hub {
 
   /** Tells a device that has just become active how far a large conversation is. */
   announceHead(connection: Connection, audience: Audience): void {
-    this.#delivering.announceHead(connection, audience, this.#position)
+    this.#delivering.announceHead(connection, audience, this.position)
   }
 
   isLarge(audience: Audience): boolean {
     return this.#delivering.isLarge(audience)
   }
 
-  /** Resolves when the feed has reached a position. */
-  reached(position: Position): Promise<void> {
-    if (this.#position >= position) return Promise.resolve()
-    return new Promise((resolve) => this.#waiters.push({ position, resolve }))
+  /** Resolves when the feed has reached a position. @throws {Refusal} unavailable after a while, or when this stops */
+  reached(position: Position, withinMs?: number): Promise<void> {
+    return this.#progress.reached(position, withinMs)
   }
 
   #register(user: LocalUser): void {
@@ -167,7 +167,7 @@ export class Hub {
       await this.reached(rows.position)
       const since = rows.position < this.#recentSince ? undefined : this.#recentAfter(rows.position)
       if (since === undefined || since.some((event) => isJoinOf(event, userId))) {
-        await this.#readModels.waitFor(this.#position)
+        await this.#readModels.waitFor(this.position)
         continue
       }
       const user = this.#userOf(userId, rows)
@@ -235,7 +235,7 @@ export class Hub {
     const filter = { prefixes: [CONVERSATION_PREFIX, RECEIPTS_PREFIX, USER_PREFIX] }
     while (!signal.aborted) {
       try {
-        for await (const item of this.#store.subscribeToAll(this.#position, filter, signal)) {
+        for await (const item of this.#store.subscribeToAll(this.position, filter, signal)) {
           if (item.kind !== 'events') this.#moveTo(item.position)
           else {
             await this.#learn(item.events)
@@ -281,11 +281,7 @@ export class Hub {
   }
 
   #moveTo(position: Position): void {
-    if (position > this.#position) this.#position = position
-    if (this.#waiters.length === 0) return
-    const ready = this.#waiters.filter((waiter) => waiter.position <= this.#position)
-    this.#waiters = this.#waiters.filter((waiter) => waiter.position > this.#position)
-    for (const { resolve } of ready) resolve()
+    if (position > this.position) this.#progress.moveTo(position)
   }
 
   #remember(events: readonly RecordedEvent[]): void {
@@ -338,21 +334,21 @@ export class Hub {
   #endRun(runs: Map<string, RecordedEvent[]>, conversationId: string): void {
     const run = runs.get(conversationId)
     runs.delete(conversationId)
-    if (run) this.#sendRun(conversationId, run, this.#position)
+    if (run) this.#sendRun(conversationId, run, this.position)
     const audience = this.#audiences.get(conversationId)
-    if (audience) this.#delivering.flush(audience, this.#position)
+    if (audience) this.#delivering.flush(audience, this.position)
   }
 
   /** In the order of their first facts; each may be resumed from up to where the next one begins. */
   #endAllRuns(runs: Map<string, RecordedEvent[]>, events: readonly RecordedEvent[]): void {
     const ordered = [...runs]
-    const last = events.at(-1)?.position ?? this.#position
+    const last = events.at(-1)?.position ?? this.position
     if (ordered.length === 1 && ordered[0]) return this.#sendRun(ordered[0][0], ordered[0][1], last)
     let at = 0
     for (const [index, [conversationId, run]] of ordered.entries()) {
       const next = ordered[index + 1]?.[1][0]
       if (next) while (events[at] !== next) at += 1
-      const resume = next ? (events[at - 1]?.position ?? this.#position) : last
+      const resume = next ? (events[at - 1]?.position ?? this.position) : last
       this.#sendRun(conversationId, run, resume)
     }
   }
@@ -367,7 +363,7 @@ export class Hub {
       firstSeq: first.revision,
       lastSeq: first.revision + run.length - 1,
       resume,
-      floor: this.#position,
+      floor: this.position,
       subjects: subjectsOf(run),
     })
     this.#unread.changed(audience)
@@ -443,7 +439,7 @@ export class Hub {
     const leftSeq = user.left.get(conversationId)
     user.left.delete(conversationId)
     if (leftSeq === undefined || leftSeq === seq) return
-    for (const connection of user.connections) this.#delivering.announce(connection, conversationId, seq, this.#position)
+    for (const connection of user.connections) this.#delivering.announce(connection, conversationId, seq, this.position)
   }
 
   #removeMember(user: LocalUser, conversationId: string): void {

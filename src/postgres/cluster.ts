@@ -1,7 +1,7 @@
 import { execFile } from 'node:child_process'
 import { randomUUID } from 'node:crypto'
 import { chmod, chown, lstat, mkdir, readdir, readFile, realpath, rename, rm } from 'node:fs/promises'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { promisify } from 'node:util'
 import { syncDir } from '../private-files.js'
@@ -22,10 +22,15 @@ const UNFINISHED = 'postgres.new-'
 
 const execute = promisify(execFile)
 
+/** The place of the cluster in a data directory, whether it is there or not. */
+export async function clusterDir(dataDir: string): Promise<string> {
+  return join(await realpath(dataDir), 'postgres')
+}
+
 /** Opens the cluster of a data directory, which is made on the first start. The caller holds the directory's lock. */
 export async function openCluster(dataDir: string): Promise<Cluster> {
-  const root = await realpath(dataDir)
-  const dir = join(root, 'postgres')
+  const dir = await clusterDir(dataDir)
+  const root = dirname(dir)
   const binaries = await findBinaries()
   const runAs = chooseRunAs(dir, [root, binaries.initdb, binaries.postgres, join(binaries.bootstrapFile, '..')])
   const cluster = { dir, binaries, runAs }
@@ -69,8 +74,18 @@ async function end(pid: number, signal: NodeJS.Signals, waitMsMax: number): Prom
 
 /** The process id and, once it is so, "ready" stand in the first and the eighth line of Postgres' own pid file. */
 export async function isReady({ dir }: Cluster, pid: number): Promise<boolean> {
+  const status = await readStatus(dir)
+  return status.pid === pid && status.isReady
+}
+
+/** Whether some process serves the cluster in this folder. */
+export async function isServed(dir: string): Promise<boolean> {
+  return (await readStatus(dir)).isReady
+}
+
+async function readStatus(dir: string): Promise<{ pid: number; isReady: boolean }> {
   const lines = (await readFile(join(dir, 'postmaster.pid'), 'utf8').catch(() => '')).split('\n')
-  return Number(lines[0]) === pid && lines[7]?.trim() === 'ready'
+  return { pid: Number(lines[0]), isReady: lines[7]?.trim() === 'ready' }
 }
 
 async function readPid(pidFile: string): Promise<number | undefined> {

@@ -5,7 +5,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import pg from 'pg'
 import type { BaseLogger } from 'pino'
 import { StartError } from '../start-error.js'
-import { type Cluster, CLUSTER_ROLE, clearLeftover, openCluster } from './cluster.js'
+import { type Cluster, CLUSTER_ROLE, clearLeftover, clusterDir, isServed, openCluster } from './cluster.js'
 import { PostgresProcess } from './postgres-process.js'
 
 export type EmbeddedPostgresOptions = { readonly dataDir: string; readonly logger: BaseLogger }
@@ -40,20 +40,23 @@ export class EmbeddedPostgres {
       logger,
       (error) => new StartError(`The embedded Postgres in ${cluster.dir} did not start: ${error.message}.`),
     )
-    const socket = await clientSocket(cluster.dir)
+    let socket: ClientSocket | undefined
     try {
+      socket = await clientSocket(cluster.dir)
       await createDatabase(socket)
+      return new EmbeddedPostgres(cluster, socket, process, logger)
     } catch (error) {
       await process.stop()
-      await socket.remove()
+      await socket?.remove()
       throw error
     }
-    return new EmbeddedPostgres(cluster, socket, process, logger)
   }
 
-  /** A way to the Postgres that another process runs on this data directory. */
+  /** A way to the Postgres that another process runs on this data directory, in which nothing is changed. */
   static async attach(dataDir: string): Promise<{ connectionString: string; detach(): Promise<void> }> {
-    const socket = await clientSocket((await openCluster(dataDir)).dir)
+    const dir = await clusterDir(dataDir)
+    if (!(await isServed(dir))) throw new StartError(`The server that uses DATA_DIR ${dataDir} is not ready yet: try again in a moment.`)
+    const socket = await clientSocket(dir)
     return { connectionString: connectionString(socket, DATABASE), detach: () => socket.remove() }
   }
 
@@ -140,11 +143,11 @@ async function createDatabase(socket: ClientSocket): Promise<void> {
 type ClientSocket = { readonly dir: string; remove(): Promise<void> }
 
 /** The folder to connect to: the cluster's, or a short link to it where a socket's path there would be too long. */
-async function clientSocket(clusterDir: string): Promise<ClientSocket> {
-  const path = join(clusterDir, '.s.PGSQL.5432')
-  if (Buffer.byteLength(path) <= SOCKET_PATH_BYTES_MAX) return { dir: clusterDir, remove: async () => {} }
+async function clientSocket(dir: string): Promise<ClientSocket> {
+  const path = join(dir, '.s.PGSQL.5432')
+  if (Buffer.byteLength(path) <= SOCKET_PATH_BYTES_MAX) return { dir, remove: async () => {} }
   const link = join(await mkdtemp(join(tmpdir(), 'convolog-')), 'pg')
-  await symlink(clusterDir, link)
+  await symlink(dir, link)
   return { dir: link, remove: () => rm(dirname(link), { recursive: true, force: true }) }
 }
 

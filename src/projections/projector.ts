@@ -40,6 +40,8 @@ const GATHER_MS = 50
 /** Of a conversation of ten members a batch writes ten inbox lines, whether it holds one message of it or many. */
 const BATCH_EVENTS_HEAVY = 500
 const GATHER_HEAVY_MS = 200
+/** The longest rest after a transaction, however long that took. */
+const REST_MS_MAX = 500
 const LEADER_LOOK_INTERVAL_MS = 500
 const BACK_OFF_MIN_MS = 100
 const BACK_OFF_MAX_MS = 5_000
@@ -240,6 +242,13 @@ interface Pace {
   endedAt: number
 }
 
+/** When the next transaction begins, where nobody waits for it. */
+export function nextStartAt({ size, startedAt, endedAt }: Pace): number {
+  if (size > BATCH_EVENTS_HEAVY) return startedAt + GATHER_HEAVY_MS
+  if (size > BATCH_EVENTS_BUSY) return startedAt + GATHER_MS
+  return endedAt + Math.min(endedAt - startedAt, REST_MS_MAX)
+}
+
 const idlePace: Pace = { size: 0, startedAt: 0, endedAt: 0 }
 
 /** Between the feed and the transactions: events are folded as they come, also while a transaction runs. */
@@ -281,11 +290,10 @@ class Intake {
 
   /**
    * A transaction costs the same for one event as for many: under load the events of a moment are gathered,
-   * and otherwise as much time is left to others as the last one took. Never while somebody waits for them.
+   * and otherwise as much time is left to others as the last one took, within reason. Never while somebody waits for them.
    */
-  async gather({ size, startedAt, endedAt }: Pace, isAwaited: () => boolean): Promise<void> {
-    const gatherMs = size > BATCH_EVENTS_HEAVY ? GATHER_HEAVY_MS : GATHER_MS
-    const until = size > BATCH_EVENTS_BUSY ? startedAt + gatherMs : endedAt + (endedAt - startedAt)
+  async gather(pace: Pace, isAwaited: () => boolean): Promise<void> {
+    const until = nextStartAt(pace)
     while (!this.ended && !isAwaited() && !this.#batch.isFull(BATCH_EVENTS_ENOUGH)) {
       const leftMs = until - performance.now()
       if (leftMs <= 0) return

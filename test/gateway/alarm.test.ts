@@ -36,3 +36,11 @@ test('an alarm that was stopped does not ring, also after it was set again', () 
   expect(ring).not.toHaveBeenCalled()
   expect(vi.getTimerCount()).toBe(0)
 })
+
+test('after a jump of the clock, as a machine that slept has, an alarm rings within a minute', () => {
+  const ring = vi.fn()
+  new Alarm(Date.now() + DAY_MS, ring)
+  vi.setSystemTime(Date.now() + DAY_MS)
+  vi.advanceTimersByTime(60_001)
+  expect(ring).toHaveBeenCalledTimes(1)
+})

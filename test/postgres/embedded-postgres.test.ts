@@ -68,6 +68,19 @@ test('is not held up by a pid file whose number another program has by now, nor 
   expect(await readdir(dataDir)).toEqual(['postgres'])
 })
 
+test('another process that looks for it during its first start disturbs nothing', async () => {
+  const dataDir = await temporaryDir()
+  await mkdir(join(dataDir, 'postgres.new-being-made/base'), { recursive: true })
+  await expect(EmbeddedPostgres.attach(dataDir)).rejects.toThrow(/is not ready yet: try again in a moment\.$/)
+  expect(await readdir(dataDir)).toEqual(['postgres.new-being-made'])
+  await start(dataDir)
+  const { connectionString, detach } = await EmbeddedPostgres.attach(dataDir)
+  const client = new pg.Client({ connectionString })
+  await client.connect()
+  await client.end()
+  await detach()
+})
+
 test('is reached where the path is too long for a socket', async () => {
   const dataDir = join(await temporaryDir(), 'a-rather-long-name-'.repeat(8))
   await mkdir(dataDir)

@@ -3,6 +3,7 @@ import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
 import type { EventStore } from '../../src/domain/event-store.js'
 import { conversationStream } from '../../src/domain/ids.js'
 import { isLoss } from '../../src/projections/database.js'
+import { nextStartAt } from '../../src/projections/projector.js'
 import { ReadModels } from '../../src/projections/read-models.js'
 import { type TestPostgres, startTestPostgres } from '../support/postgres.js'
 import { type ReadSide, dumpTables, execute, openReadSide, silent } from '../support/read-side.js'
@@ -381,4 +382,11 @@ describe('a replay', () => {
       ),
     )
   })
+})
+
+test.each([
+  ['as long as it took', 40, 1_000 + 40 + 40],
+  ['but no longer than half a second', 300_000, 1_000 + 300_000 + 500],
+])('after a transaction the projector rests %s', (_, tookMs, nextAt) => {
+  expect(nextStartAt({ size: 1, startedAt: 1_000, endedAt: 1_000 + tookMs })).toBe(nextAt)
 })

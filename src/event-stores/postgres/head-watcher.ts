@@ -22,7 +22,8 @@ export interface HeadWatcherOptions {
 const aloneIntervalMs = 1000
 /** How long our own batch in flight is waited for. */
 const ownBatchPatienceMs = 50
-const pollDeadlineMs = 10_000
+/** A session that is silent for so long is given up. */
+const pollDeadlineMs = 3_000
 
 const poll = {
   name: 'poll_head',
