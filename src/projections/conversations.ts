@@ -45,7 +45,7 @@ export interface ConversationsTables {
 
 export const conversationsProjection: Projection = {
   name: 'conversations',
-  version: 1,
+  version: 2,
   settings: '',
   tables: ['conversations', 'members', 'departures'],
   // Free space in the pages and no index on what every message changes: an update stays in its page and touches no index.
@@ -65,11 +65,12 @@ export const conversationsProjection: Projection = {
     );
     CREATE TABLE departures (
       conversation_id text COLLATE "C", user_id text COLLATE "C", seq integer NOT NULL, position text COLLATE "C" NOT NULL,
-      PRIMARY KEY (conversation_id, user_id)
+      PRIMARY KEY (user_id, conversation_id)
     );`,
+  // Whichever index a plan takes to a member, it finds the one row: statistics may say that a user has few, and one has thousands.
   indexes: `
     CREATE INDEX members_in_joining_order ON members (conversation_id, joined_seq, rank);
-    CREATE INDEX members_of_user ON members (user_id);
+    CREATE INDEX members_of_user ON members (user_id, conversation_id);
     CREATE INDEX departures_of_user ON departures (user_id, position);`,
   begin: () => new ConversationsFold(),
 }

@@ -1,4 +1,8 @@
-/** What the gateway asks when a device connects: a query over several read models, no tables of its own. */
+/**
+ * What the gateway asks when a device connects: queries over several read models, no tables of its own.
+ * OFFSET 0 is a fence: what lies within it is planned apart, so that a plan goes from the user asked for to its rows and from each
+ * row to its neighbours by key, whatever the statistics say of how many conversations a user is in.
+ */
 import { sql } from 'kysely'
 import type { Position } from '../domain/event-store.js'
 import type { ConversationType } from '../domain/events.js'
@@ -51,15 +55,13 @@ export async function membershipsOfUsers(db: Database, userIds: readonly string[
     CROSS JOIN unnest(${texts(userIds, (id) => id)}::text[]) WITH ORDINALITY AS asked (user_id, n)
     LEFT JOIN LATERAL (
       SELECT m.conversation_id, c.type, c.head, c.last_ordinal, c.member_count, m.joined_seq, m.joined_position, c.last_position,
-        r.read_ordinal, n.ordinals AS mention_ordinals, i.muted
-      FROM members m
+        r.read_ordinal, i.muted, (
+          SELECT array_agg(ordinal ORDER BY ordinal) FROM mentions WHERE user_id = m.user_id AND conversation_id = m.conversation_id
+        ) AS mention_ordinals
+      FROM (SELECT * FROM members WHERE user_id = asked.user_id OFFSET 0) m
       JOIN conversations c ON c.id = m.conversation_id
       JOIN unread_counts r ON r.conversation_id = m.conversation_id AND r.user_id = m.user_id
       LEFT JOIN inbox i ON i.conversation_id = m.conversation_id AND i.user_id = m.user_id
-      LEFT JOIN (SELECT conversation_id, array_agg(ordinal ORDER BY ordinal) AS ordinals FROM mentions WHERE user_id = asked.user_id
-        GROUP BY conversation_id) n
-        ON n.conversation_id = m.conversation_id
-      WHERE m.user_id = asked.user_id
     ) membership ON true
     WHERE at.projection = 'conversations'`.execute(db)
   return rowsByQuestion(rows, userIds.length).map((own) => ({
@@ -94,7 +96,10 @@ export async function departuresAfter(db: Database, asked: readonly { userId: st
     SELECT asked.n, d.conversation_id, d.seq, d.position
     FROM unnest(${texts(asked, ({ userId }) => userId)}::text[], ${texts(asked, ({ position }) => position)}::text[])
       WITH ORDINALITY AS asked (user_id, position, n)
-    JOIN departures d ON d.user_id = asked.user_id AND d.position > asked.position COLLATE "C" ORDER BY d.position`.execute(db)
+    CROSS JOIN LATERAL (
+      SELECT conversation_id, seq, position FROM departures
+      WHERE user_id = asked.user_id AND position > asked.position COLLATE "C" OFFSET 0
+    ) d ORDER BY d.position`.execute(db)
   return rowsByQuestion(rows, asked.length).map((own) =>
     own.map((row) => ({ conversationId: row.conversation_id, seq: row.seq, position: row.position })),
   )
@@ -103,10 +108,10 @@ export async function departuresAfter(db: Database, asked: readonly { userId: st
 /** Those of `userIds` that share a conversation with the user. */
 export async function findSharing(db: Database, userId: string, userIds: readonly string[]): Promise<Set<string>> {
   const { rows } = await sql<{ user_id: string }>`
-    SELECT asked.user_id FROM unnest(${texts(userIds, (id) => id)}::text[]) AS asked (user_id)
+    SELECT asked.user_id FROM unnest(${texts([...new Set(userIds)], (id) => id)}::text[]) AS asked (user_id)
     WHERE EXISTS (
-      SELECT FROM members theirs JOIN members own ON own.conversation_id = theirs.conversation_id
-      WHERE theirs.user_id = asked.user_id AND own.user_id = ${userId}
+      SELECT FROM (SELECT conversation_id FROM members WHERE user_id = asked.user_id OFFSET 0) theirs
+      WHERE EXISTS (SELECT FROM members WHERE conversation_id = theirs.conversation_id AND user_id = ${userId} OFFSET 0) OFFSET 0
     )`.execute(db)
   return new Set(rows.map((row) => row.user_id))
 }

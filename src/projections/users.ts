@@ -203,6 +203,6 @@ export async function listDevices(db: Database, userId: string, { cursor, limit 
 export async function findContactOwners(db: Database, userIds: readonly string[]): Promise<string[][]> {
   const { rows } = await sql<{ n: number; user_id: string }>`
     SELECT asked.n, c.user_id FROM unnest(${texts(userIds, (id) => id)}::text[]) WITH ORDINALITY AS asked (user_id, n)
-    JOIN contacts c ON c.other_user_id = asked.user_id`.execute(db)
+    CROSS JOIN LATERAL (SELECT user_id FROM contacts WHERE other_user_id = asked.user_id OFFSET 0) c`.execute(db)
   return rowsByQuestion(rows, userIds.length).map((own) => own.map((row) => row.user_id))
 }
