@@ -32,7 +32,7 @@ async function measure(store: PostgresEventStore): Promise<number> {
       revision += IN_FLIGHT
       appended += IN_FLIGHT
     }
-    const [last] = await store.readStream(stream, { direction: 'backwards', limit: 1 })
+    const [last] = (await store.readStream(stream, { direction: 'backwards', limit: 1 })).events
     if (last?.revision !== revision) throw new Error(`${stream} ends at ${last?.revision} instead of ${revision}`)
   }
   const writers = Array.from({ length: STREAMS }, (_, i) => write(`conversation-d-${String(i).padStart(43, '0')}`))

@@ -51,7 +51,7 @@ export async function audit(store: EventStore): Promise<AuditReport> {
       ends.set(stream, { revision, hash: metadata.hash })
       events += 1
     }
-    if (page.events.length === 0 && page.position === after) return { events, streams: ends.size, broken: broken.slice(0, FOUND_MAX) }
+    if (page.isEnd) return { events, streams: ends.size, broken: broken.slice(0, FOUND_MAX) }
     after = page.position
   }
 }

@@ -18,7 +18,7 @@ import {
   windowStart,
 } from './conversation/state.js'
 import { Refusal, invalidField, notFound, unavailable } from './errors.js'
-import { type EventStore, type Position, type RecordedEvent, StoreUnavailable } from './event-store.js'
+import { type EventStore, type Position, type RecordedEvent, StoreUnavailable, type StreamPage } from './event-store.js'
 import { type ConversationEvent, type MessageSent, type ReceiptEvent, factOf } from './events.js'
 import type { History } from './history.js'
 import { SEQ_MAX, conversationStream, directConversationId, receiptsStream } from './ids.js'
@@ -197,7 +197,8 @@ export class Conversations {
     limit: number,
   ): Promise<{ items: string[]; last: number; head: number }> {
     const { state } = await this.open(conversationId, reader)
-    const events = after >= state.head ? [] : await this.#readStream(conversationStream(conversationId), { from: after + 1, limit })
+    const asked = { from: after + 1, limit }
+    const events = after >= state.head ? [] : (await this.#readStream(conversationStream(conversationId), asked)).events
     const items = await this.encodeEvents(conversationId, events, state)
     return { items, last: events.at(-1)?.revision ?? after, head: Math.max(state.head, events.at(-1)?.revision ?? -1) }
   }
@@ -438,20 +439,21 @@ export class Conversations {
 
   /** The ordinal of the last message at or below `seq`. */
   async #ordinalAt(conversationId: string, seq: number): Promise<number> {
-    for (let from = seq; from >= 0; from -= ORDINAL_PAGE) {
+    for (let from = seq; ; ) {
       const page = await this.#readStream(conversationStream(conversationId), { from, limit: ORDINAL_PAGE, direction: 'backwards' })
-      const message = page.find((event) => event.type === 'MessageSent')
+      const message = page.events.find((event) => event.type === 'MessageSent')
       if (message) return factOf<Extract<ConversationEvent, { type: 'MessageSent' }>>(message).data.ordinal
+      if (page.isEnd) return 0
+      from = page.events.at(-1)!.revision - 1
     }
-    return 0
   }
 
   async #readEvent(conversationId: string, seq: number): Promise<RecordedEvent | undefined> {
-    const [event] = await this.#readStream(conversationStream(conversationId), { from: seq, limit: 1 })
-    return event
+    const { events } = await this.#readStream(conversationStream(conversationId), { from: seq, limit: 1 })
+    return events[0]
   }
 
-  async #readStream(...asked: Parameters<EventStore['readStream']>): Promise<RecordedEvent[]> {
+  async #readStream(...asked: Parameters<EventStore['readStream']>): Promise<StreamPage> {
     try {
       return await this.#store.readStream(...asked)
     } catch (error) {

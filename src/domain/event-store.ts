@@ -142,13 +142,43 @@ export interface ReadStreamOptions {
   direction?: 'forwards' | 'backwards'
   /** The first revision to give, inclusive. Default: the beginning, or backwards the end. */
   from?: number
-  /** At most this many events. */
+  /** At most this many events, at least one. */
   limit: number
+  /** See {@link READ_BYTES_MAX}, the default. */
+  bytesMax?: number
+}
+
+/**
+ * A page ends before the event with which it would come to more bytes of data and metadata, but it has at least one event.
+ * An adapter that cannot tell the exact size of metadata counts more, never less.
+ */
+export const READ_BYTES_MAX = 4 << 20
+
+export interface StreamPage {
+  events: RecordedEvent[]
+  /** True if the stream had no further event in this direction when the page was read. */
+  isEnd: boolean
+}
+
+export interface LogPage {
+  /** In the order of the log. */
+  events: RecordedEvent[]
+  /** Where to go on: it moves past events that the filter drops. */
+  position: Position
+  /** True if the log had nothing beyond `position` when the page was read. */
+  isEnd: boolean
 }
 
 export interface Filter {
   /** Only streams whose name begins with one of these. Empty or absent: all. */
   prefixes?: readonly string[]
+}
+
+export interface ReadAllOptions extends Filter {
+  /** At most this many events, at least one. */
+  limit: number
+  /** See {@link READ_BYTES_MAX}, the default. */
+  bytesMax?: number
 }
 
 export type FeedItem =
@@ -169,14 +199,13 @@ export interface EventStore {
   append(append: Append): Promise<AppendResult>
 
   /** A page of one stream; empty where the stream or the range is. @throws {StoreUnavailable} */
-  readStream(stream: string, options: ReadStreamOptions): Promise<RecordedEvent[]>
+  readStream(stream: string, options: ReadStreamOptions): Promise<StreamPage>
 
   /**
-   * A page of the whole log in its order, from after `after` (undefined: the beginning).
-   * `position` is where to go on; it moves past events that the filter drops. An empty page with an unmoved position is the end.
+   * A page of the whole log in its order, from after `after` (undefined: the beginning), cut by bytes like a page of a stream.
    * @throws {StoreUnavailable}
    */
-  readAll(after: Position | undefined, options: Filter & { limit: number }): Promise<{ events: RecordedEvent[]; position: Position }>
+  readAll(after: Position | undefined, options: ReadAllOptions): Promise<LogPage>
 
   /**
    * The log from after `after`: catches up, says `caughtUp`, and goes on live, without hole or double, until `signal` aborts (then it returns).

@@ -105,15 +105,13 @@ export class Resume {
     let events: RecordedEvent[] = []
     for (let limit = FIRST_LOOK_EVENTS; ; limit *= 4) {
       const from = events[0] ? events[0].revision - 1 : undefined
-      const page =
-        from !== undefined && from < 0
-          ? []
-          : await this.#options.store.readStream(stream, { direction: 'backwards', limit, ...(from === undefined ? {} : { from }) })
+      const asked = { direction: 'backwards', limit, ...(from === undefined ? {} : { from }) } as const
+      const { events: page, isEnd } = await this.#options.store.readStream(stream, asked)
       const missed = page
         .filter((event) => event.position > position && event.revision >= (joinedPosition > position ? joinedSeq : 0))
         .reverse()
       events = [...missed, ...events]
-      if (missed.length < page.length || page.length < limit) break
+      if (missed.length < page.length || isEnd) break
       if (events.length > countMax + PAGE_EVENTS) return undefined
     }
     events = events.filter((event) => event.position <= attached.position)
@@ -129,14 +127,14 @@ export class Resume {
   async #sendTail(connection: Connection, tail: Tail, resume: Position, lastResume: Position): Promise<void> {
     const { store, conversations } = this.#options
     const end = tail.from + tail.count
-    for (let from = tail.from; from < end; from += PAGE_EVENTS) {
-      const limit = Math.min(PAGE_EVENTS, end - from)
-      const events = tail.events ?? (await store.readStream(conversationStream(tail.conversationId), { from, limit }))
+    for (let from = tail.from; from < end; ) {
+      const asked = { from, limit: Math.min(PAGE_EVENTS, end - from) }
+      const events = tail.events ?? (await store.readStream(conversationStream(tail.conversationId), asked)).events
       const state = await conversations.stateOf(tail.conversationId)
       const encoded = await conversations.encodeEvents(tail.conversationId, events, state)
       const pieces = cuts(encoded)
       for (const [index, piece] of pieces.entries()) {
-        const isLast = from + limit >= end && index === pieces.length - 1
+        const isLast = from + events.length >= end && index === pieces.length - 1
         const upTo = isLast ? lastResume : resume
         const texts = encoded.slice(piece.from, piece.to)
         connection.sendPastHold({
@@ -150,6 +148,7 @@ export class Resume {
         await connection.drained()
         if (!connection.isOpen) return
       }
+      from += events.length
     }
   }
 

@@ -1,7 +1,7 @@
 /** Builds projections anew from the log, beside the live ones, and swaps them in one transaction. */
 import { sql } from 'kysely'
 import { unavailable } from '../domain/errors.js'
-import type { EventStore, Position, RecordedEvent } from '../domain/event-store.js'
+import type { EventStore, LogPage, Position } from '../domain/event-store.js'
 import type { Logger } from '../domain/logger.js'
 import { texts } from './arrays.js'
 import { Batch, type Building, PROJECTED_PREFIXES } from './batch.js'
@@ -226,8 +226,6 @@ class Rebuild {
     this.#options.onProgress?.({ events: this.#events, eventsPerSecond: this.#events / (elapsedMs / 1_000), done, leftMs, state })
   }
 }
-
-type LogPage = { events: RecordedEvent[]; position: Position }
 
 const LOCK_NOT_AVAILABLE = '55P03'
 const DEADLOCK_DETECTED = '40P01'

@@ -29,7 +29,7 @@ describe('an app that acts for a user', () => {
       { userId: owner, app: 'bot' },
       { userId: owner, app: 'bot' },
     ])
-    const [, sent] = await app.store.readStream(`conversation-${group.conversationId}`, { limit: 2 })
+    const [, sent] = (await app.store.readStream(`conversation-${group.conversationId}`, { limit: 2 })).events
     expect(sent!.metadata).toMatchObject({ actor: { userId: owner, app: 'bot' }, correlationId: 'trace-1' })
   })
 
@@ -123,7 +123,7 @@ describe('an app that registers users', () => {
     } = await registrar.post('/v1/tokens', { userId: id })
     expect(issued).toBe(201)
     expect((await callerWith(app, token).get('/v1/inbox')).status).toBe(200)
-    const [event] = await app.store.readStream(`user-${id}`, { limit: 1 })
+    const [event] = (await app.store.readStream(`user-${id}`, { limit: 1 })).events
     expect(event!.metadata.actor).toEqual({ app: 'registrar' })
   })
 

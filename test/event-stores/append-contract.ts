@@ -9,7 +9,7 @@ export function appendContract(it: Suite): void {
     const stream = streamName()
     const appended = eventsOf(await it.store.append(appendOf(stream, NO_STREAM, 3)))
     expect(appended.map((event) => event.revision)).toEqual([0, 1, 2])
-    expect((await it.store.readStream(stream, { limit: 10 })).map(seen)).toEqual(appended.map(seen))
+    expect((await it.store.readStream(stream, { limit: 10 })).events.map(seen)).toEqual(appended.map(seen))
     expect(await it.store.head()).toBe(appended.at(-1)!.position)
   })
 
@@ -19,7 +19,7 @@ export function appendContract(it: Suite): void {
     const dataJson = `{"z":1,"a" : ${JSON.stringify(text)},"a":1.0}`
     const event = new ProposedEvent({ ...proposed(stream, 0), dataJson, data: JSON.parse(dataJson) as unknown })
     await it.store.append({ stream, expectedRevision: NO_STREAM, events: [event] })
-    const [read] = await it.store.readStream(stream, { limit: 1 })
+    const [read] = (await it.store.readStream(stream, { limit: 1 })).events
     expect(read!.dataJson).toBe(dataJson)
     expect(read!.metadata).toEqual(event.metadata)
   })
@@ -28,9 +28,9 @@ export function appendContract(it: Suite): void {
     const [large, many] = [streamName(), streamName()]
     const event = proposed(large, 0, { text: 'ü'.repeat(450_000) })
     await it.store.append({ stream: large, expectedRevision: NO_STREAM, events: [event] })
-    expect((await it.store.readStream(large, { limit: 1 }))[0]!.dataJson).toBe(event.dataJson)
+    expect((await it.store.readStream(large, { limit: 1 })).events[0]!.dataJson).toBe(event.dataJson)
     const appended = eventsOf(await it.store.append(appendOf(many, NO_STREAM, 1500)))
-    expect(keys(await it.store.readStream(many, { limit: 2000 }))).toEqual(keys(appended))
+    expect(keys((await it.store.readStream(many, { limit: 2000 })).events)).toEqual(keys(appended))
   })
 
   test('at another revision than expected is a conflict that names the actual one', async () => {
@@ -40,7 +40,7 @@ export function appendContract(it: Suite): void {
     for (const expectedRevision of [NO_STREAM, 0, 2, 7]) {
       expect(await it.store.append(appendOf(stream, expectedRevision, 2))).toEqual({ outcome: 'conflict', actualRevision: 1 })
     }
-    expect(await it.store.readStream(stream, { limit: 10 })).toHaveLength(2)
+    expect((await it.store.readStream(stream, { limit: 10 })).events).toHaveLength(2)
   })
 
   test('again is a duplicate, with the first result, however much came after it', async () => {
@@ -50,7 +50,7 @@ export function appendContract(it: Suite): void {
     expect(keys(duplicateOf(await it.store.append(append)))).toEqual(keys(first))
     await it.store.append(appendOf(stream, 2, 5))
     expect(keys(duplicateOf(await it.store.append(append)))).toEqual(keys(first))
-    expect(await it.store.readStream(stream, { limit: 20 })).toHaveLength(8)
+    expect((await it.store.readStream(stream, { limit: 20 })).events).toHaveLength(8)
   })
 
   test('with the ids of an earlier one at another place, or with only some of them, is a conflict', async () => {
@@ -75,7 +75,8 @@ export function appendContract(it: Suite): void {
     const second = streams.map((stream, i) => (i % 3 === 0 ? appendOf(stream, 0) : i % 3 === 1 ? first[i]! : appendOf(stream, 1, 3)))
     const results = await Promise.all(second.map((append) => it.store.append(append)))
     expect(results.map((result) => result.outcome)).toEqual(streams.map((_, i) => ['conflict', 'duplicate', 'appended'][i % 3]))
-    for (const [i, stream] of streams.entries()) expect(await it.store.readStream(stream, { limit: 10 })).toHaveLength(i % 3 === 2 ? 5 : 2)
+    for (const [i, stream] of streams.entries())
+      expect((await it.store.readStream(stream, { limit: 10 })).events).toHaveLength(i % 3 === 2 ? 5 : 2)
     const positions = results.flatMap((result) => (result.outcome === 'appended' ? eventsOf(result) : [])).map((event) => event.position)
     expect(new Set(positions).size).toBe(positions.length)
   })

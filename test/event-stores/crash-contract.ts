@@ -2,7 +2,7 @@ import { setImmediate as nextTurn } from 'node:timers/promises'
 import { expect, test } from 'vitest'
 import { type Append, AppendOutcomeUnknown, NO_STREAM, StoreUnavailable } from '../../src/domain/event-store.js'
 import type { Suite } from './contract.js'
-import { appendOf, Follower, keys, streamName } from './events.js'
+import { appendOf, Follower, keys, streamName, wholeLog } from './events.js'
 
 export function crashContract(it: Suite): void {
   test('in the middle of appends: what was acknowledged is there once, the store and its feeds go on', { timeout: 180_000 }, async ({
@@ -23,7 +23,7 @@ export function crashContract(it: Suite): void {
     }
     for (const writer of writers) writer.stop()
     await Promise.all(running)
-    const { events: log } = await it.store.readAll(undefined, { limit: 1_000_000 })
+    const log = await wholeLog(it.store)
     for (const { stream, ids } of writers) expect(log.filter((event) => event.stream === stream).map((event) => event.id)).toEqual(ids)
     await follower.until(() => follower.events.length >= log.length)
     await follower.stop()

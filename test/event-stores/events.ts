@@ -1,5 +1,13 @@
 import { randomUUID } from 'node:crypto'
-import { type Append, type EventStore, type FeedItem, NO_STREAM, ProposedEvent, type RecordedEvent } from '../../src/domain/event-store.js'
+import {
+  type Append,
+  type EventStore,
+  type FeedItem,
+  NO_STREAM,
+  ProposedEvent,
+  type ReadAllOptions,
+  type RecordedEvent,
+} from '../../src/domain/event-store.js'
 
 export function streamName(prefix = 'conversation'): string {
   return `${prefix}-${randomUUID()}`
@@ -37,6 +45,17 @@ export async function seed(store: EventStore, streams: string[], perStream: numb
     for (const result of results) if (result.outcome === 'appended') events.push(...result.events)
   }
   return events.sort((a, b) => (a.position < b.position ? -1 : 1))
+}
+
+/** The whole log, however many pages it takes. */
+export async function wholeLog(store: EventStore, options: Partial<ReadAllOptions> = {}): Promise<RecordedEvent[]> {
+  const events: RecordedEvent[] = []
+  for (let position: string | undefined; ; ) {
+    const page = await store.readAll(position, { limit: 10_000, ...options })
+    events.push(...page.events)
+    position = page.position
+    if (page.isEnd) return events
+  }
 }
 
 /** The identity of an event, and everything else that a reader sees of it. */

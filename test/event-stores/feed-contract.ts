@@ -2,7 +2,7 @@ import fc from 'fast-check'
 import { expect, test } from 'vitest'
 import { NO_STREAM, type RecordedEvent } from '../../src/domain/event-store.js'
 import type { Suite } from './contract.js'
-import { appendOf, Follower, keys, seed, streamName } from './events.js'
+import { appendOf, Follower, keys, seed, streamName, wholeLog } from './events.js'
 
 export function feedContract(it: Suite): void {
   const follow = (after?: string, prefixes: string[] = [], store = it.store): Follower =>
@@ -124,7 +124,7 @@ export function feedContract(it: Suite): void {
   })
 
   async function everything(): Promise<RecordedEvent[]> {
-    const { events } = await it.store.readAll(undefined, { limit: 100_000 })
+    const events = await wholeLog(it.store)
     return events
   }
 }

@@ -6,7 +6,7 @@ import { fileURLToPath } from 'node:url'
 import { expect, test } from 'vitest'
 import { NO_STREAM } from '../../src/domain/event-store.js'
 import type { Suite } from './contract.js'
-import { appendOf, Follower, keys, seed, streamName } from './events.js'
+import { appendOf, Follower, keys, seed, streamName, wholeLog } from './events.js'
 
 const builtSources = fileURLToPath(new URL('../../dist/event-stores', import.meta.url))
 const workerScript = fileURLToPath(new URL('worker.mjs', import.meta.url))
@@ -44,7 +44,7 @@ export function processesContract(it: Suite): void {
   })
 
   test('two processes append at once, a third follows and misses nothing', { timeout: 120_000 }, async () => {
-    const { events: past } = await it.store.readAll(undefined, { limit: 100_000 })
+    const past = await wholeLog(it.store)
     const [streams, perStream] = [[0, 1].map(() => Array.from({ length: 20 }, () => streamName())), 50]
     const expected = past.length + 2 * 20 * perStream
     const reader = start(it, 'follow', { events: expected })
@@ -59,7 +59,7 @@ export function processesContract(it: Suite): void {
       .slice(1)
       .flatMap((line) => JSON.parse(line) as [string, string, number][])
       .map(([position, stream, revision]) => ({ position, stream, revision }))
-    const { events: log } = await it.store.readAll(undefined, { limit: 100_000 })
+    const log = await wholeLog(it.store)
     expect(log).toHaveLength(expected)
     expect(keys(followed)).toEqual(keys(log))
     expect(keys(local.events)).toEqual(keys(log))

@@ -1,7 +1,7 @@
 import { beforeAll, expect, test } from 'vitest'
-import type { RecordedEvent } from '../../src/domain/event-store.js'
+import { NO_STREAM, type ReadStreamOptions, type RecordedEvent } from '../../src/domain/event-store.js'
 import type { Suite } from './contract.js'
-import { keys, seed, seen, streamName } from './events.js'
+import { keys, proposed, seed, seen, streamName, wholeLog } from './events.js'
 
 export function readContract(it: Suite): void {
   const streams = [
@@ -16,13 +16,13 @@ export function readContract(it: Suite): void {
   let log: RecordedEvent[]
 
   beforeAll(async () => {
-    expect(await it.store.readAll(undefined, { limit: 10 })).toEqual({ events: [], position: await it.store.head() })
+    expect(await it.store.readAll(undefined, { limit: 10 })).toEqual({ events: [], position: await it.store.head(), isEnd: true })
     expect((await it.store.readAll(undefined, { prefixes: ['user-'], limit: 10 })).events).toEqual([])
     log = await seed(it.store, streams, perStream)
   })
 
   const revisions = async (options: Parameters<typeof it.store.readStream>[1]): Promise<number[]> =>
-    (await it.store.readStream(streams[0]!, options)).map((event) => event.revision)
+    (await it.store.readStream(streams[0]!, options)).events.map((event) => event.revision)
 
   test('a stream forwards and backwards, from anywhere, to a limit', async () => {
     expect(await revisions({ limit: 3 })).toEqual([0, 1, 2])
@@ -35,18 +35,62 @@ export function readContract(it: Suite): void {
   })
 
   test('a stream that is not there, and one whose name begins like another', async () => {
-    expect(await it.store.readStream(streamName(), { limit: 10 })).toEqual([])
-    expect(new Set((await it.store.readStream('conversation-1', { limit: 100 })).map((event) => event.stream))).toEqual(
+    expect(await it.store.readStream(streamName(), { limit: 10 })).toEqual({ events: [], isEnd: true })
+    expect(new Set((await it.store.readStream('conversation-1', { limit: 100 })).events.map((event) => event.stream))).toEqual(
       new Set(['conversation-1']),
     )
   })
 
+  test('a page of a stream tells whether the stream goes on in its direction', async () => {
+    const isEnd = async (options: ReadStreamOptions): Promise<boolean> => (await it.store.readStream(streams[0]!, options)).isEnd
+    expect(await isEnd({ limit: perStream - 1 })).toBe(false)
+    expect(await isEnd({ limit: perStream })).toBe(true)
+    expect(await isEnd({ from: perStream, limit: 5 })).toBe(true)
+    expect(await isEnd({ direction: 'backwards', from: 4, limit: 4 })).toBe(false)
+    expect(await isEnd({ direction: 'backwards', from: 4, limit: 5 })).toBe(true)
+    expect(await isEnd({ direction: 'backwards', from: -1, limit: 5 })).toBe(true)
+  })
+
+  test('a page of a stream is cut by bytes, and has at least one event', async () => {
+    const stream = streamName()
+    const text = '\u00e9'.repeat(5_000)
+    const events = Array.from({ length: 6 }, (_, revision) => proposed(stream, revision, { text: revision === 3 ? 'small' : text }))
+    await it.store.append({ stream, expectedRevision: NO_STREAM, events })
+    const read = async (options: Omit<ReadStreamOptions, 'limit'>): Promise<{ revisions: number[]; isEnd: boolean }> => {
+      const page = await it.store.readStream(stream, { limit: 100, ...options })
+      return { revisions: page.events.map(({ revision }) => revision), isEnd: page.isEnd }
+    }
+    // Each has 10,000 bytes of text, which are 5,000 characters.
+    expect(await read({ bytesMax: 25_000 })).toEqual({ revisions: [0, 1], isEnd: false })
+    expect(await read({ bytesMax: 25_000, from: 2 })).toEqual({ revisions: [2, 3, 4], isEnd: false })
+    expect(await read({ bytesMax: 25_000, from: 3 })).toEqual({ revisions: [3, 4, 5], isEnd: true })
+    expect(await read({ bytesMax: 25_000, from: 4 })).toEqual({ revisions: [4, 5], isEnd: true })
+    expect(await read({ bytesMax: 25_000, direction: 'backwards' })).toEqual({ revisions: [5, 4, 3], isEnd: false })
+    expect(await read({ bytesMax: 25_000, direction: 'backwards', from: 1 })).toEqual({ revisions: [1, 0], isEnd: true })
+    expect(await read({ bytesMax: 1 })).toEqual({ revisions: [0], isEnd: false })
+    expect(await read({ bytesMax: 1, from: 5 })).toEqual({ revisions: [5], isEnd: true })
+    expect(await read({})).toEqual({ revisions: [0, 1, 2, 3, 4, 5], isEnd: true })
+  })
+
+  test('the log in pages cut by bytes, in its order, with a filter and without', async () => {
+    const everything = await wholeLog(it.store)
+    for (const prefixes of [[], ['conversation-', 'user-']]) {
+      const expected = everything.filter(({ stream }) => prefixes.length === 0 || prefixes.some((prefix) => stream.startsWith(prefix)))
+      for (const bytesMax of [1, 4_000, 30_000]) expect(keys(await wholeLog(it.store, { prefixes, bytesMax }))).toEqual(keys(expected))
+      const { events, isEnd } = await it.store.readAll(undefined, { prefixes, limit: 1_000, bytesMax: 4_000 })
+      expect(isEnd).toBe(false)
+      expect(events.length).toBeLessThan(expected.length)
+    }
+  })
+
   test('the whole log in pages, in its order', async () => {
+    log = await wholeLog(it.store)
     for (const limit of [1, 7, 1000]) expect(keys(await readAllPages(limit))).toEqual(keys(log))
     expect((await readAllPages(10)).map(seen)).toEqual(log.map(seen))
   })
 
   test('the log through a filter, where % and _ are letters like others', async () => {
+    log = await wholeLog(it.store)
     for (const prefixes of [['receipts-', 'user-'], ['conversation-1'], ['conversation_'], ['%'], ['nothing-']]) {
       const expected = log.filter(({ stream }) => prefixes.some((prefix) => stream.startsWith(prefix)))
       for (const limit of [5, 1000]) expect(keys(await readAllPages(limit, prefixes))).toEqual(keys(expected))
@@ -65,9 +109,9 @@ export function readContract(it: Suite): void {
     for (let position: string | undefined; ; ) {
       const page = await it.store.readAll(position, { limit, prefixes })
       expect(page.events.length).toBeLessThanOrEqual(limit)
-      if (page.events.length === 0 && page.position === position) return events
       events.push(...page.events)
       position = page.position
+      if (page.isEnd) return events
     }
   }
 }

@@ -5,12 +5,17 @@ import {
   type EventStore,
   type FeedItem,
   type Filter,
+  type LogPage,
   NO_STREAM,
   type Position,
+  READ_BYTES_MAX,
   RecordedEvent,
+  type ReadAllOptions,
   type ReadStreamOptions,
   StoreUnavailable,
+  type StreamPage,
 } from '../../src/domain/event-store.js'
+import { CutPage } from '../../src/event-stores/cut-page.js'
 
 /** The log itself: several stores on one of these are several nodes on one server. */
 export class InMemoryLog {
@@ -108,30 +113,32 @@ export class InMemoryEventStore implements EventStore {
     return fault ? fault(append, () => this.log.append(append)) : this.log.append(append)
   }
 
-  async readStream(stream: string, { direction = 'forwards', from, limit }: ReadStreamOptions): Promise<RecordedEvent[]> {
+  async readStream(
+    stream: string,
+    { direction = 'forwards', from, limit, bytesMax = READ_BYTES_MAX }: ReadStreamOptions,
+  ): Promise<StreamPage> {
     this.reads += 1
     const waited = this.beforeRead(stream)
     if (waited instanceof Promise) await waited
     const events = this.log.streams.get(stream) ?? []
-    if (direction === 'forwards') return events.slice(from ?? 0, (from ?? 0) + limit).map(forReader)
-    const end = Math.min((from ?? events.length) + 1, events.length)
-    return events
-      .slice(Math.max(0, end - limit), end)
-      .reverse()
-      .map(forReader)
+    const page = new CutPage(limit, bytesMax)
+    const step = direction === 'forwards' ? 1 : -1
+    const start = direction === 'forwards' ? (from ?? 0) : Math.min(from ?? events.length, events.length - 1)
+    for (let i = start; events[i] !== undefined && !page.isCut; i += step) page.add(forReader(events[i]!))
+    return { events: page.events, isEnd: !page.isCut }
   }
 
   async readAll(
     afterPosition: Position | undefined,
-    { prefixes = [], limit }: Filter & { limit: number },
-  ): Promise<{ events: RecordedEvent[]; position: Position }> {
+    { prefixes = [], limit, bytesMax = READ_BYTES_MAX }: ReadAllOptions,
+  ): Promise<LogPage> {
     const passes = ({ stream }: RecordedEvent) => prefixes.length === 0 || prefixes.some((prefix) => stream.startsWith(prefix))
-    const found: RecordedEvent[] = []
+    const page = new CutPage(limit, bytesMax)
     for (const event of this.log.events.slice(Number(afterPosition ?? 0))) {
-      if (passes(event)) found.push(forReader(event))
-      if (found.length === limit) return { events: found, position: event.position }
+      if (passes(event)) page.add(forReader(event))
+      if (page.isCut) return { events: page.events, position: page.events.at(-1)!.position, isEnd: false }
     }
-    return { events: found, position: this.log.head() }
+    return { events: page.events, position: this.log.head(), isEnd: true }
   }
 
   async *subscribeToAll(afterPosition: Position | undefined, filter: Filter, signal: AbortSignal): AsyncIterable<FeedItem> {
@@ -155,7 +162,7 @@ export class InMemoryEventStore implements EventStore {
   async *subscribeToStream(stream: string, afterRevision: number, signal: AbortSignal): AsyncIterable<readonly RecordedEvent[]> {
     const ended = AbortSignal.any([signal, this.#closed.signal])
     for (let last = afterRevision; !ended.aborted; ) {
-      const events = await this.readStream(stream, { from: last + 1, limit: 500 })
+      const { events } = await this.readStream(stream, { from: last + 1, limit: 500 })
       if (ended.aborted) return
       last = events.at(-1)?.revision ?? last
       if (events.length > 0) yield events

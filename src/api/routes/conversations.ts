@@ -196,5 +196,5 @@ function create(
 }
 
 async function firstEvent(store: RouteParts['store'], conversationId: string): Promise<RecordedEvent | undefined> {
-  return (await store.readStream(conversationStream(conversationId), { from: 0, limit: 1 }))[0]
+  return (await store.readStream(conversationStream(conversationId), { from: 0, limit: 1 })).events[0]
 }

@@ -64,6 +64,7 @@ export function receiptRoutes(app: Api, parts: RouteParts): void {
 
 /** By the log: the history may not have it yet. */
 async function requireMessage({ store }: RouteParts, conversationId: string, seq: number): Promise<void> {
-  const [event] = seq > SEQ_MAX ? [] : await store.readStream(conversationStream(conversationId), { from: seq, limit: 1 })
+  const asked = { from: seq, limit: 1 }
+  const [event] = seq > SEQ_MAX ? [] : (await store.readStream(conversationStream(conversationId), asked)).events
   if (event?.type !== 'MessageSent') throw invalidField('readBy', 'is not the seq of a message of this conversation')
 }

@@ -425,8 +425,8 @@ export class Streams<State, Command, Context, Event extends AnyEvent> {
     const stream = this.#decider.streamOf(id)
     for (let folded = start; ; ) {
       const page = await this.#store.readStream(stream, { from: folded.revision + 1, limit: TAIL_PAGE })
-      folded = this.#fold(folded, page)
-      if (page.length < TAIL_PAGE) return folded
+      folded = this.#fold(folded, page.events)
+      if (page.isEnd) return folded
     }
   }
 

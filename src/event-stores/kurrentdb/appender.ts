@@ -239,8 +239,8 @@ export class Appender {
       const originals = originalsOf(append, inPlace)
       if (originals !== undefined) return { outcome: 'duplicate', events: originals }
       if (inPlace.length > 0) {
-        const [last] = await reads.stream(append.stream, { direction: 'backwards', limit: 1 }, deadlineMs)
-        return { outcome: 'conflict', actualRevision: last!.revision }
+        const { events } = await reads.stream(append.stream, { direction: 'backwards', limit: 1 }, deadlineMs)
+        return { outcome: 'conflict', actualRevision: events[0]!.revision }
       }
     } catch {
       throw unknown
@@ -254,9 +254,11 @@ export class Appender {
   }
 
   /** Whatever the log holds at the place that this append was made for. */
-  #inPlace({ stream, expectedRevision, events }: Append): Promise<RecordedEvent[]> {
+  async #inPlace({ stream, expectedRevision, events }: Append): Promise<RecordedEvent[]> {
     const { reads, deadlineMs } = this.#options
-    return reads.stream(stream, { from: expectedRevision + 1, limit: events.length }, deadlineMs)
+    // No more bytes than the append itself has, which has a bound: the page is not to be cut.
+    const page = await reads.stream(stream, { from: expectedRevision + 1, limit: events.length, bytesMax: Infinity }, deadlineMs)
+    return page.events
   }
 
   /** Reads, and again while the log has been away for no longer than an append would wait. */

@@ -4,10 +4,13 @@ import {
   type EventStore,
   type FeedItem,
   type Filter,
+  type LogPage,
   type Position,
+  type ReadAllOptions,
   type ReadStreamOptions,
   type RecordedEvent,
   StoreUnavailable,
+  type StreamPage,
 } from '../../domain/event-store.js'
 import type { Logger } from '../../domain/logger.js'
 import { untilClosed } from '../until-closed.js'
@@ -88,17 +91,14 @@ export class KurrentDbEventStore implements EventStore {
     return this.#appender.append(append)
   }
 
-  async readStream(stream: string, options: ReadStreamOptions): Promise<RecordedEvent[]> {
-    const events = await this.#reading(() => this.#reads.stream(stream, options))
+  async readStream(stream: string, options: ReadStreamOptions): Promise<StreamPage> {
+    const page = await this.#reading(() => this.#reads.stream(stream, options))
     this.#appender.knows(stream)
-    return events
+    return page
   }
 
-  readAll(
-    after: Position | undefined,
-    { prefixes = [], limit }: Filter & { limit: number },
-  ): Promise<{ events: RecordedEvent[]; position: Position }> {
-    return this.#reading(() => this.#reads.page(after ?? zeroPosition, prefixes, limit))
+  readAll(after: Position | undefined, options: ReadAllOptions): Promise<LogPage> {
+    return this.#reading(() => this.#reads.page(after ?? zeroPosition, options))
   }
 
   subscribeToAll(after: Position | undefined, { prefixes = [] }: Filter, signal: AbortSignal): AsyncIterable<FeedItem> {

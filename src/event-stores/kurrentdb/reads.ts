@@ -7,7 +7,16 @@ import {
   FORWARDS,
   streamNameFilter,
 } from '@eventstore/db-client'
-import { type Position, type ReadStreamOptions, type RecordedEvent, StoreUnavailable } from '../../domain/event-store.js'
+import {
+  type LogPage,
+  type Position,
+  READ_BYTES_MAX,
+  type ReadAllOptions,
+  type ReadStreamOptions,
+  StoreUnavailable,
+  type StreamPage,
+} from '../../domain/event-store.js'
+import { CutPage } from '../cut-page.js'
 import { settleable } from '../settleable.js'
 import { decodeEvent } from './codec.js'
 import type { Connection, Session } from './connection.js'
@@ -39,13 +48,14 @@ export class Reads {
 
   async stream(
     stream: string,
-    { direction = 'forwards', from, limit }: ReadStreamOptions,
+    { direction = 'forwards', from, limit, bytesMax = READ_BYTES_MAX }: ReadStreamOptions,
     silenceMs = silenceMsMax,
-  ): Promise<RecordedEvent[]> {
-    if (limit <= 0 || (direction === 'backwards' && (from ?? 0) < 0)) return []
-    const events: RecordedEvent[] = []
-    await this.#drain((session) => {
-      const options = { maxCount: limit, requiresLeader: session.requiresLeader }
+  ): Promise<StreamPage> {
+    if (direction === 'backwards' && (from ?? 0) < 0) return { events: [], isEnd: true }
+    const page = new CutPage(limit, bytesMax)
+    await this.#drain((session, done) => {
+      // One more than may be given: it tells that the page is not the end.
+      const options = { maxCount: limit + 1, requiresLeader: session.requiresLeader }
       const fromRevision = BigInt(Math.max(from ?? 0, 0))
       const source =
         direction === 'forwards'
@@ -55,20 +65,23 @@ export class Reads {
               direction: BACKWARDS,
               fromRevision: from === undefined ? END : fromRevision,
             })
-      source.on('data', ({ event }) => event !== undefined && events.push(decodeEvent(event, this.#streamPrefix)))
+      source.on('data', ({ event }) => {
+        if (event !== undefined) page.add(decodeEvent(event, this.#streamPrefix))
+        if (page.isCut) done()
+      })
       return { source, leave: () => source.cancel() }
     }, silenceMs).catch((error: unknown) => {
       if ((error as { type?: unknown }).type !== ErrorType.STREAM_NOT_FOUND) throw error
     })
-    return events
+    return { events: page.events, isEnd: !page.isCut }
   }
 
-  /** Up to `limit` events from after `after`. `position` is where to go on: past what the filter dropped. */
-  async page(after: Position, prefixes: readonly string[], limit: number): Promise<{ events: RecordedEvent[]; position: Position }> {
+  /** A page of the whole log; see EventStore.readAll. */
+  async page(after: Position, { prefixes = [], limit, bytesMax = READ_BYTES_MAX }: ReadAllOptions): Promise<LogPage> {
     // Asked first: where the server says that we have caught up, it has looked at all that was there now.
     const head = await this.head()
-    if (head <= after || limit <= 0) return { events: [], position: after }
-    const events: RecordedEvent[] = []
+    if (head <= after) return { events: [], position: after, isEnd: true }
+    const page = new CutPage(limit, bytesMax)
     await this.#drain((session, done) => {
       let caughtUp = false
       const source = session.client.subscribeToAll({
@@ -77,8 +90,8 @@ export class Reads {
         requiresLeader: session.requiresLeader,
       })
       source.on('data', ({ event }: AllStreamResolvedEvent) => {
-        if (event !== undefined && events.length < limit) events.push(decodeEvent(event, this.#streamPrefix))
-        if (events.length === limit || (caughtUp && source.readableLength === 0)) done()
+        if (event !== undefined) page.add(decodeEvent(event, this.#streamPrefix))
+        if (page.isCut || page.isFull || (caughtUp && source.readableLength === 0)) done()
       })
       source.on('caughtUp', () => {
         caughtUp = true
@@ -86,8 +99,9 @@ export class Reads {
       })
       return { source, leave: () => source.unsubscribe() }
     })
-    const last = events.at(-1)?.position ?? after
-    return { events, position: events.length === limit ? last : later(last, head) }
+    const last = page.events.at(-1)?.position ?? after
+    const position = page.isCut || page.isFull ? last : later(last, head)
+    return { events: page.events, position, isEnd: position >= head }
   }
 
   /** The position of the last event that is ours; what others and the server itself write is passed over. */

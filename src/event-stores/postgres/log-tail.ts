@@ -5,7 +5,7 @@ export interface LogTailOptions {
   /** The last position of the log when the tail begins. */
   start: number
   /** Reads a page of the log from the database. */
-  read: (after: number) => Promise<RecordedEvent[]>
+  read: (after: number) => Promise<{ events: RecordedEvent[]; isEnd: boolean }>
   eventsMax: number
   bytesMax: number
   signal: AbortSignal
@@ -73,7 +73,10 @@ export class LogTail {
     while (this.#lookAgain) {
       this.#lookAgain = false
       const after = this.#last
-      this.#append(after + 1, await this.#options.read(after).catch(() => []))
+      const page = await this.#options.read(after).catch(() => undefined)
+      if (page === undefined) continue
+      this.#append(after + 1, page.events)
+      this.#lookAgain ||= !page.isEnd && !this.#options.signal.aborted
     }
     this.#filling = false
     void this.#fill()
@@ -122,8 +125,8 @@ export class LogTail {
       const after = this.#last
       const page = await this.#options.read(after).catch(() => undefined)
       if (page === undefined) await pause(backoffMs(failures++), this.#options.signal)
-      else if (page.length === 0) this.#known = this.#last
-      else this.#append(after + 1, page)
+      else if (page.events.length === 0) this.#known = this.#last
+      else this.#append(after + 1, page.events)
     }
     this.#filling = false
     if (this.#lookAgain && !this.#options.signal.aborted) void this.look()

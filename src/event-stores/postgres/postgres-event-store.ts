@@ -5,10 +5,13 @@ import {
   type EventStore,
   type FeedItem,
   type Filter,
+  type LogPage,
   type Position,
+  type ReadAllOptions,
   type ReadStreamOptions,
   type RecordedEvent,
   StoreUnavailable,
+  type StreamPage,
 } from '../../domain/event-store.js'
 import { untilClosed } from '../until-closed.js'
 import { Appender } from './appender.js'
@@ -83,7 +86,7 @@ export class PostgresEventStore implements EventStore {
     const reads = new Reads(pool)
     const tail = new LogTail({
       start: await reads.head(),
-      read: async (after) => (await reads.page(after, [], pageEventsMax)).events,
+      read: (after) => reads.page(after, { limit: pageEventsMax }),
       eventsMax: options.recentEventsMax ?? 8_192,
       bytesMax: options.recentBytesMax ?? 64 << 20,
       signal: closing.signal,
@@ -117,16 +120,13 @@ export class PostgresEventStore implements EventStore {
     return this.#appender.append(append)
   }
 
-  readStream(stream: string, options: ReadStreamOptions): Promise<RecordedEvent[]> {
+  readStream(stream: string, options: ReadStreamOptions): Promise<StreamPage> {
     return this.#reads.stream(stream, options)
   }
 
-  async readAll(
-    after: Position | undefined,
-    { prefixes = [], limit }: Filter & { limit: number },
-  ): Promise<{ events: RecordedEvent[]; position: Position }> {
-    const { events, position } = await this.#reads.page(fromPosition(after), prefixes, limit)
-    return { events, position: toPosition(position) }
+  async readAll(after: Position | undefined, options: ReadAllOptions): Promise<LogPage> {
+    const { events, position, isEnd } = await this.#reads.page(fromPosition(after), options)
+    return { events, position: toPosition(position), isEnd }
   }
 
   subscribeToAll(after: Position | undefined, { prefixes = [] }: Filter, signal: AbortSignal): AsyncIterable<FeedItem> {

@@ -1,57 +1,93 @@
 import type pg from 'pg'
-import { RecordedEvent, type ReadStreamOptions } from '../../domain/event-store.js'
+import { READ_BYTES_MAX, type ReadAllOptions, type ReadStreamOptions, RecordedEvent, type StreamPage } from '../../domain/event-store.js'
 import { Gatherer } from '../../gatherer.js'
 import { reading } from './errors.js'
 import { toPosition } from './positions.js'
 import { schemaName } from './schema.js'
 
-type EventRow = [position: string, stream: string, revision: number, id: string, type: string, data: string, metadata: string]
+type EventRow = [
+  position: string,
+  stream: string,
+  revision: number,
+  id: string,
+  type: string,
+  data: string,
+  metadata: string,
+  isLast: boolean,
+]
 
 /** How many events one filtered read looks at: where the filter drops them all, the page still comes soon. */
 const scannedEventsMax = 50_000
 
-const columns = 'e.position, e.stream, e.revision, e.id, e.type, e.data, e.metadata'
+const columns = 'e.position, e.stream, e.revision, e.id, e.type, e.data, e.metadata, e.is_last'
 
-const page = `SELECT ${columns} FROM ${schemaName}.events e WHERE e.position > $1 ORDER BY e.position LIMIT $2`
+/**
+ * The rows of a page, cut by bytes in the database. One row more than may be given is looked at, so that the last row knows whether
+ * another follows. octet_length() takes the size from a value's header: of the rows that are dropped no large value is fetched.
+ */
+const cut = (rows: string, order: string, size: string, bytes: string) => `
+SELECT * FROM (
+  SELECT found.*, row_number() OVER ordered AS nr, lead(1) OVER ordered IS NULL AS is_last,
+    sum(octet_length(data) + octet_length(metadata)) OVER ordered AS bytes
+  FROM (${rows} ORDER BY ${order} LIMIT ${size}::bigint + 1) found
+  WINDOW ordered AS (ORDER BY ${order} ROWS UNBOUNDED PRECEDING)
+) measured WHERE nr <= ${size}::bigint AND (nr = 1 OR bytes <= ${bytes}::bigint)`
+
+const page = `
+SELECT ${columns} FROM (${cut(`SELECT * FROM ${schemaName}.events WHERE position > $1`, 'position', '$2', '$3')}) e ORDER BY e.position`
 
 /*
  * The head and the events come from one snapshot. The range is over positions, and they are dense, so it bounds
  * the work. ^@ (starts with) against an array can't tempt the planner to the index by stream: that would sort.
  */
 const filteredPage = `
-SELECT h.position, ${columns} FROM ${schemaName}.log_head h LEFT JOIN LATERAL (
-  SELECT * FROM ${schemaName}.events WHERE position > $1 AND position <= $1::bigint + ${scannedEventsMax} AND stream ^@ ANY ($3::text[])
-  ORDER BY position LIMIT $2
-) e ON true ORDER BY e.position`
+SELECT h.position, ${columns} FROM ${schemaName}.log_head h LEFT JOIN LATERAL (${cut(
+  `SELECT * FROM ${schemaName}.events WHERE position > $1 AND position <= $1::bigint + ${scannedEventsMax} AND stream ^@ ANY ($4::text[])`,
+  'position',
+  '$2',
+  '$3',
+)}) e ON true ORDER BY e.position`
 
 /** Pages of many streams: each by the index, in the order in which they were asked for. */
 const pages = (condition: string, order: string) => `
-SELECT asked.n, ${columns} FROM unnest($1::text[], $2::integer[], $3::integer[]) WITH ORDINALITY AS asked (stream, start, size, n)
-CROSS JOIN LATERAL (
-  SELECT * FROM ${schemaName}.events WHERE stream = asked.stream AND revision ${condition} asked.start ORDER BY revision ${order} LIMIT asked.size
-) e ORDER BY asked.n, e.revision ${order}`
+SELECT asked.n, ${columns}
+FROM unnest($1::text[], $2::integer[], $3::integer[], $4::bigint[]) WITH ORDINALITY AS asked (stream, start, size, bytes, n)
+CROSS JOIN LATERAL (${cut(
+  `SELECT * FROM ${schemaName}.events WHERE stream = asked.stream AND revision ${condition} asked.start`,
+  `revision ${order}`,
+  'asked.size',
+  'asked.bytes',
+)}) e ORDER BY asked.n, e.revision ${order}`
 const forwards = { name: 'read_forwards', text: pages('>=', 'ASC') }
 const backwards = { name: 'read_backwards', text: pages('<=', 'DESC') }
 const head = `SELECT position FROM ${schemaName}.log_head`
 
 const revisionMax = 2 ** 31 - 1
 
-interface StreamPage {
+interface AskedPage {
   stream: string
   from: number
   limit: number
+  bytesMax: number
+}
+
+/** A LogPage with its position as a number. */
+interface NumberedPage {
+  events: RecordedEvent[]
+  position: number
+  isEnd: boolean
 }
 
 /** What is read from the database, with positions as numbers. All throw StoreUnavailable when it can't be read now. */
 export class Reads {
   readonly #pool: pg.Pool
   readonly #forwards = new Gatherer(
-    (asked: readonly StreamPage[]) => this.#pages(forwards, asked),
+    (asked: readonly AskedPage[]) => this.#pages(forwards, asked),
     2,
     ({ limit }) => limit,
   )
   readonly #backwards = new Gatherer(
-    (asked: readonly StreamPage[]) => this.#pages(backwards, asked),
+    (asked: readonly AskedPage[]) => this.#pages(backwards, asked),
     2,
     ({ limit }) => limit,
   )
@@ -65,31 +101,43 @@ export class Reads {
     return Number(row![0])
   }
 
-  stream(stream: string, { direction = 'forwards', from, limit }: ReadStreamOptions): Promise<RecordedEvent[]> {
+  stream(stream: string, { direction = 'forwards', from, limit, bytesMax = READ_BYTES_MAX }: ReadStreamOptions): Promise<StreamPage> {
     return direction === 'forwards'
-      ? this.#forwards.find({ stream, from: Math.max(from ?? 0, 0), limit })
-      : this.#backwards.find({ stream, from: Math.min(from ?? revisionMax, revisionMax), limit })
+      ? this.#forwards.find({ stream, from: Math.max(from ?? 0, 0), limit, bytesMax })
+      : this.#backwards.find({ stream, from: Math.min(from ?? revisionMax, revisionMax), limit, bytesMax })
   }
 
-  async #pages({ name, text }: { name: string; text: string }, asked: readonly StreamPage[]): Promise<RecordedEvent[][]> {
-    const values = [asked.map(({ stream }) => stream), asked.map(({ from }) => from), asked.map(({ limit }) => limit)]
-    const found = asked.map((): RecordedEvent[] => [])
-    for (const [n, ...row] of await this.#rows<[n: string, ...EventRow]>(name, text, values)) found[Number(n) - 1]!.push(toEvent(row))
+  async #pages({ name, text }: { name: string; text: string }, asked: readonly AskedPage[]): Promise<StreamPage[]> {
+    const values = [
+      asked.map(({ stream }) => stream),
+      asked.map(({ from }) => from),
+      asked.map(({ limit }) => limit),
+      asked.map(({ bytesMax }) => bytesMax),
+    ]
+    const found = asked.map((): StreamPage => ({ events: [], isEnd: true }))
+    for (const [n, ...row] of await this.#rows<[n: string, ...EventRow]>(name, text, values)) {
+      const answer = found[Number(n) - 1]!
+      answer.events.push(toEvent(row))
+      answer.isEnd = isLast(row)
+    }
     return found
   }
 
-  /** `position` is where to go on: past what the filter dropped. */
-  async page(after: number, prefixes: readonly string[], limit: number): Promise<{ events: RecordedEvent[]; position: number }> {
-    if (prefixes.length > 0) return this.#filteredPage(after, prefixes, limit)
-    const rows = await this.#rows<EventRow>('read_all', page, [after, limit])
-    return { events: rows.map(toEvent), position: Number(rows.at(-1)?.[0] ?? after) }
+  /** A page of the whole log; see EventStore.readAll. */
+  async page(after: number, { prefixes = [], limit, bytesMax = READ_BYTES_MAX }: ReadAllOptions): Promise<NumberedPage> {
+    if (prefixes.length > 0) return this.#filteredPage(after, prefixes, limit, bytesMax)
+    const rows = await this.#rows<EventRow>('read_all', page, [after, limit, bytesMax])
+    return { events: rows.map(toEvent), position: Number(rows.at(-1)?.[0] ?? after), isEnd: rows.length === 0 || isLast(rows.at(-1)!) }
   }
 
-  async #filteredPage(after: number, prefixes: readonly string[], limit: number): Promise<{ events: RecordedEvent[]; position: number }> {
-    const rows = await this.#rows<[head: string, ...EventRow]>(undefined, filteredPage, [after, limit, prefixes])
-    const events = rows.filter((row) => row[1] !== null).map(([, ...event]) => toEvent(event))
-    const lookedAt = Math.max(after, Math.min(after + scannedEventsMax, Number(rows[0]![0])))
-    return { events, position: events.length === limit ? Number(events.at(-1)?.position ?? after) : lookedAt }
+  async #filteredPage(after: number, prefixes: readonly string[], limit: number, bytesMax: number): Promise<NumberedPage> {
+    const rows = await this.#rows<[head: string, ...EventRow]>(undefined, filteredPage, [after, limit, bytesMax, prefixes])
+    const head = Number(rows[0]![0])
+    const found = rows.filter((row) => row[1] !== null).map(([, ...event]) => event)
+    const last = found.at(-1)
+    const isCut = last !== undefined && !isLast(last)
+    const position = isCut ? Number(last[0]) : Math.max(after, Math.min(after + scannedEventsMax, head))
+    return { events: found.map(toEvent), position, isEnd: position >= head }
   }
 
   async #rows<Row extends unknown[]>(name: string | undefined, text: string, values: unknown[]): Promise<Row[]> {
@@ -102,4 +150,8 @@ export class Reads {
 
 function toEvent([position, stream, revision, id, type, dataJson, metadataJson]: EventRow): RecordedEvent {
   return new RecordedEvent({ id, type, stream, revision, dataJson }, toPosition(position), metadataJson)
+}
+
+function isLast(row: EventRow): boolean {
+  return row[7]
 }

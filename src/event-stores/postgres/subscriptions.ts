@@ -11,9 +11,8 @@ export interface Log {
 
 /** The most events in one item of a feed. */
 export const pageEventsMax = 4096
-const pageEventsMin = 64
-/** A page from the database should not take more memory than this. */
-const pageBytesMax = 4 << 20
+/** The most events in one page of a single stream's past. */
+const streamPageEventsMax = 256
 /** How many events a busy feed may drop before it says where it is. */
 const droppedEventsMax = 10_000
 
@@ -71,11 +70,11 @@ export async function* followStream(
   let revision = Math.max(afterRevision, NO_STREAM)
   for (;;) {
     const from = revision + 1
-    const events = await persistently(() => log.reads.stream(stream, { from, limit: pageEventsMin * 4 }), signal)
-    if (events === undefined || signal.aborted) return
-    if (events.length === 0) break
-    revision = events.at(-1)!.revision
-    yield events
+    const page = await persistently(() => log.reads.stream(stream, { from, limit: streamPageEventsMax }), signal)
+    if (page === undefined || signal.aborted) return
+    revision = page.events.at(-1)?.revision ?? revision
+    if (page.events.length > 0) yield page.events
+    if (page.isEnd) break
   }
   for await (const item of followAll(log, head, [stream], signal)) {
     if (item.kind !== 'events') continue
@@ -86,12 +85,11 @@ export async function* followStream(
   }
 }
 
-/** Pages of the log for one reader; those from the database as long as their bytes allow. */
+/** Pages of the log for one reader. */
 class Pages {
   readonly #log: Log
   readonly #prefixes: readonly string[]
   readonly #signal: AbortSignal
-  #limit = pageEventsMin * 4
 
   constructor(log: Log, prefixes: readonly string[], signal: AbortSignal) {
     this.#log = log
@@ -102,19 +100,11 @@ class Pages {
   async after(cursor: number): Promise<{ events: readonly RecordedEvent[]; position: number } | undefined> {
     const recent = this.#log.tail.take(cursor, pageEventsMax)
     if (recent !== undefined) return { events: this.#filter(recent), position: cursor + recent.length }
-    const page = await persistently(() => this.#log.reads.page(cursor, this.#prefixes, this.#limit), this.#signal)
-    if (page !== undefined) this.#adjust(page.events)
-    return page
+    return persistently(() => this.#log.reads.page(cursor, { prefixes: this.#prefixes, limit: pageEventsMax }), this.#signal)
   }
 
   #filter(events: RecordedEvent[]): RecordedEvent[] {
     if (this.#prefixes.length === 0) return events
     return events.filter(({ stream }) => this.#prefixes.some((prefix) => stream.startsWith(prefix)))
-  }
-
-  #adjust(events: readonly RecordedEvent[]): void {
-    const bytes = events.reduce((sum, event) => sum + event.dataJson.length, 0)
-    if (bytes > pageBytesMax) this.#limit = Math.max(pageEventsMin, this.#limit >> 1)
-    else if (bytes < pageBytesMax / 4 && events.length === this.#limit) this.#limit = Math.min(pageEventsMax, this.#limit << 1)
   }
 }
