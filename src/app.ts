@@ -109,7 +109,9 @@ async function serve(
     await users.close()
   })
   const shared = await shareWithOtherNodes(config, logger, times?.presenceGraceMs ?? TIMES.presenceGraceMs, stopping)
-  const authenticator = createAuthenticator({ appKeys: secrets.appKeys, jwtSecret: secrets.jwtSecret, jwksUrl: config.jwksUrl, users })
+  const { appKeys, jwtSecret } = secrets
+  const authenticator = createAuthenticator({ appKeys, jwtSecret, jwksUrl: config.jwksUrl, claims: config, users, logger })
+  stopping.push(async () => authenticator.close())
   const parts = { store, conversations, users, readModels, authenticator, logger, ...shared }
   const { fanoutOnWriteMembersMax, framesPerSecond, allowedOrigins } = config
   const live = config.roles.has('gateway')

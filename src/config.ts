@@ -1,3 +1,4 @@
+import { type Scope, scopes } from './domain/caller.js'
 import { StartError } from './start-error.js'
 
 /** The settings of a server, checked. Nothing but this file reads process.env. */
@@ -12,6 +13,9 @@ export type Config = {
   readonly appKeys: readonly AppKey[] | undefined
   readonly jwtSecret: string | undefined
   readonly jwksUrl: string | undefined
+  /** The `iss` and `aud` that every user's token must have. */
+  readonly jwtIssuer: string | undefined
+  readonly jwtAudience: string | undefined
   /** Origins of browsers that may call; `*` allows all. */
   readonly allowedOrigins: readonly string[]
   readonly roles: ReadonlySet<Role>
@@ -24,13 +28,13 @@ export type Config = {
   readonly warnings: readonly string[]
 }
 
-export type AppKey = { readonly name: string; readonly secret: string; readonly scopes: ReadonlySet<AppScope> }
-export type AppScope = (typeof appScopes)[number]
+export type AppKey = { readonly name: string; readonly secret: string; readonly scopes: ReadonlySet<Scope> }
 export type Role = (typeof roles)[number]
 export type LogLevel = (typeof logLevels)[number]
 export type Environment = Readonly<Record<string, string | undefined>>
 
-export const appScopes = ['users', 'act', 'audit'] as const
+/** The scopes of an app whose entry names none. */
+export const appScopes = ['users', 'act', 'audit'] as const satisfies readonly Scope[]
 export const roles = ['api', 'gateway', 'projections'] as const
 export const logLevels = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'] as const
 
@@ -45,7 +49,8 @@ export class ConfigError extends StartError {
 export function loadConfig(env: Environment = process.env): Config {
   const appKeys = parseAppKeys(setting(env, 'APP_KEYS'))
   const jwtSecret = setting(env, 'JWT_SECRET')
-  const warnings = [...weakSecrets(appKeys ?? [], jwtSecret), ...apartFromOtherNodes(env)]
+  const jwksUrl = parseJwksUrl(env)
+  const warnings = [...weakSecrets(appKeys ?? [], jwtSecret), ...unprotectedKeySet(jwksUrl), ...apartFromOtherNodes(env)]
   return {
     host: setting(env, 'HOST') ?? '127.0.0.1',
     port: integer(env, 'PORT', { fallback: 8080, min: 0, max: 65_535 }),
@@ -55,7 +60,9 @@ export function loadConfig(env: Environment = process.env): Config {
     redisUrl: url(env, 'REDIS_URL', ['redis:', 'rediss:']),
     appKeys,
     jwtSecret,
-    jwksUrl: url(env, 'JWKS_URL', ['http:', 'https:']),
+    jwksUrl,
+    jwtIssuer: setting(env, 'JWT_ISSUER'),
+    jwtAudience: setting(env, 'JWT_AUDIENCE'),
     allowedOrigins: origins(env),
     roles: parseRoles(setting(env, 'ROLES'), setting(env, 'DATABASE_URL')),
     fanoutOnWriteMembersMax: integer(env, 'FANOUT_ON_WRITE_MAX', { fallback: 500, min: 1 }),
@@ -90,6 +97,23 @@ function url(env: Environment, name: string, protocols: readonly string[]): stri
   // A cluster's URL names several hosts, which is no URL to the parser: look at the first.
   if (!URL.canParse(text.replace(/,[^/?]*/, ''))) throw wrong
   return text
+}
+
+function parseJwksUrl(env: Environment): string | undefined {
+  const text = url(env, 'JWKS_URL', ['http:', 'https:'])
+  if (text === undefined) return undefined
+  const { username, password } = new URL(text)
+  if (username !== '' || password !== '') throw new ConfigError('JWKS_URL must not hold a user or a password: a key set is public.')
+  return text
+}
+
+const LOOPBACK = /^(localhost|127(\.\d+){3}|\[::1\])$/
+
+function unprotectedKeySet(jwksUrl: string | undefined): string[] {
+  if (jwksUrl === undefined) return []
+  const { protocol, hostname } = new URL(jwksUrl)
+  if (protocol === 'https:' || LOOPBACK.test(hostname)) return []
+  return ['JWKS_URL begins with http://, so whoever sits on the way can put keys of its own into the key set: use https://.']
 }
 
 function origins(env: Environment): string[] {
@@ -146,17 +170,17 @@ function parseAppKeys(text: string | undefined): AppKey[] | undefined {
 }
 
 function parseAppKey(entry: string, index: number): AppKey {
-  const [name, secret, scopes, ...rest] = entry.split(':')
+  const [name, secret, named, ...rest] = entry.split(':')
   // The entry is named by its place and not repeated: it holds a secret.
   if (!name || !secret || rest.length > 0 || !/^[\w.-]{1,64}$/.test(name) || !/^[\x21-\x7e]+$/.test(secret)) {
     throw new ConfigError(`APP_KEYS must be a list of name:secret or name:secret:scope+scope, and entry ${index + 1} is not.`)
   }
-  return { name, secret, scopes: parseScopes(name, scopes) }
+  return { name, secret, scopes: parseScopes(name, named) }
 }
 
-function parseScopes(name: string, text: string | undefined): ReadonlySet<AppScope> {
+function parseScopes(name: string, text: string | undefined): ReadonlySet<Scope> {
   if (text === undefined) return new Set(appScopes)
-  return new Set(text.split('+').map((scope) => oneOf(`APP_KEYS (entry ${name})`, scope, appScopes)))
+  return new Set(text.split('+').map((scope) => oneOf(`APP_KEYS (entry ${name})`, scope, scopes)))
 }
 
 function weakSecrets(appKeys: readonly AppKey[], jwtSecret: string | undefined): string[] {

@@ -83,8 +83,10 @@ function required(value: string | undefined, name: string): string {
 }
 
 async function printToken(userId: string): Promise<void> {
-  const { jwtSecret } = await loadSecrets(loadConfig())
-  console.log((await issueToken(jwtSecret, { userId, ttlSeconds: TOKEN_TTL_SECONDS })).token)
+  const config = loadConfig()
+  const { jwtSecret } = await loadSecrets(config)
+  const { jwtIssuer, jwtAudience } = config
+  console.log((await issueToken(jwtSecret, { userId, ttlSeconds: TOKEN_TTL_SECONDS, jwtIssuer, jwtAudience })).token)
 }
 
 async function talk(userId: string, otherUserId: string, asked: string | undefined): Promise<void> {

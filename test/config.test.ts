@@ -13,6 +13,8 @@ describe('settings', () => {
       appKeys: undefined,
       jwtSecret: undefined,
       jwksUrl: undefined,
+      jwtIssuer: undefined,
+      jwtAudience: undefined,
       allowedOrigins: [],
       roles: new Set(['api', 'gateway', 'projections']),
       fanoutOnWriteMembersMax: 500,
@@ -65,6 +67,7 @@ describe('settings', () => {
     ['EVENTSTORE_URL', { EVENTSTORE_URL: 'http://localhost:2113' }],
     ['REDIS_URL', { REDIS_URL: 'localhost' }],
     ['JWKS_URL', { JWKS_URL: 'file:///etc/passwd' }],
+    ['JWKS_URL', { JWKS_URL: 'https://me:hidden@id.example/jwks.json' }],
     ['ALLOWED_ORIGINS', { ALLOWED_ORIGINS: 'app.example' }],
     ['ALLOWED_ORIGINS', { ALLOWED_ORIGINS: 'https://app.example/path' }],
     ['ROLES', { ROLES: 'api,gatway' }],
@@ -83,6 +86,12 @@ describe('settings', () => {
     expect(() => loadConfig({ DATABASE_URL: 'mysql://me:hidden@localhost/x' })).toThrow(/^(?!.*hidden)/)
   })
 
+  test('a key set that anybody on the way can change is warned about', () => {
+    expect(loadConfig({ JWKS_URL: 'http://id.example/jwks.json' }).warnings).toEqual([expect.stringMatching(/^JWKS_URL .*https:/)])
+    for (const url of ['https://id.example/', 'http://localhost:1/', 'http://127.0.0.1:1/', 'http://[::1]:1/'])
+      expect(loadConfig({ JWKS_URL: url }).warnings).toEqual([])
+  })
+
   test('a node that does not share what it should with others says so', () => {
     const warned = loadConfig({ DATABASE_URL: 'postgres://db/convolog', ROLES: 'gateway' }).warnings
     expect(warned).toEqual([expect.stringContaining('presence and typing')])
@@ -93,7 +102,12 @@ describe('settings', () => {
 describe('APP_KEYS', () => {
   const all = new Set(['users', 'act', 'audit'])
 
-  test('names secrets and their scopes, and no scope given means all', () => {
+  test('knows scopes that allow nothing yet, each only where it is named', () => {
+    const [key] = loadConfig({ APP_KEYS: 'shop:0123456789abcdef:moderate+feeds+import+review+govern' }).appKeys!
+    expect(key?.scopes).toEqual(new Set(['moderate', 'feeds', 'import', 'review', 'govern']))
+  })
+
+  test('names secrets and their scopes, and no scope given means users, act and audit', () => {
     expect(loadConfig({ APP_KEYS: 'shop:0123456789abcdef,bot:fedcba9876543210:act+users , log:00112233445566:audit' }).appKeys).toEqual([
       { name: 'shop', secret: '0123456789abcdef', scopes: all },
       { name: 'bot', secret: 'fedcba9876543210', scopes: new Set(['act', 'users']) },

@@ -37,8 +37,8 @@ import { relationRoutes } from './routes/relations.js'
 import { tokenRoutes } from './routes/tokens.js'
 import { userRoutes } from './routes/users.js'
 
-export interface ApiOptions extends Omit<RouteParts, 'jwtSecret'> {
-  config: Pick<Config, 'allowedOrigins'>
+export interface ApiOptions extends Omit<RouteParts, 'jwtSecret' | 'tokenClaims'> {
+  config: Pick<Config, 'allowedOrigins'> & Partial<Pick<Config, 'jwtIssuer' | 'jwtAudience'>>
   secrets: Pick<Secrets, 'jwtSecret' | 'keptIn'>
   authenticator: Authenticator
   logger: Logger
@@ -183,7 +183,8 @@ async function versionOne(v1: FastifyInstance, options: ApiOptions): Promise<voi
     relationRoutes,
     deviceRoutes,
   ]
-  const parts = { ...options, jwtSecret: options.secrets.jwtSecret }
+  const { jwtIssuer, jwtAudience } = options.config
+  const parts = { ...options, jwtSecret: options.secrets.jwtSecret, tokenClaims: { jwtIssuer, jwtAudience } }
   for (const register of nouns) register(api, parts)
 }
 

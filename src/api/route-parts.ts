@@ -8,6 +8,7 @@ import type {
   RawRequestDefaultExpression,
   RawServerDefault,
 } from 'fastify'
+import type { TokenClaims } from '../auth/user-tokens.js'
 import type { Conversations, OpenConversation, Reader } from '../domain/conversations.js'
 import { Refusal, type RefusalCode, invalidField } from '../domain/errors.js'
 import type { EventStore, Position } from '../domain/event-store.js'
@@ -43,6 +44,8 @@ export interface RouteParts {
   /** The live feed that keeps the folded states of this node current. Default: this node writes alone. */
   feed?: { reached(position: Position): Promise<void> } | undefined
   jwtSecret: string
+  /** The claims that every token here must have. */
+  tokenClaims?: TokenClaims | undefined
 }
 
 export interface PageParameters {

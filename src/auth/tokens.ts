@@ -1,4 +1,5 @@
 import { SignJWT } from 'jose'
+import type { TokenClaims } from './user-tokens.js'
 
 export interface IssuedToken {
   token: string
@@ -12,11 +13,19 @@ export interface IssuedToken {
  */
 export async function issueToken(
   jwtSecret: string,
-  user: { userId: string; deviceId?: string | undefined; ttlSeconds: number },
+  user: { userId: string; deviceId?: string | undefined; ttlSeconds: number } & Partial<TokenClaims>,
   now = Date.now(),
 ): Promise<IssuedToken> {
   const exp = Math.ceil(now / 1_000) + user.ttlSeconds
-  const claims = { sub: user.userId, iat: now / 1_000, exp, ...(user.deviceId === undefined ? {} : { deviceId: user.deviceId }) }
+  const { userId, deviceId, jwtIssuer, jwtAudience } = user
+  const claims = {
+    sub: userId,
+    iat: now / 1_000,
+    exp,
+    ...(deviceId === undefined ? {} : { deviceId }),
+    ...(jwtIssuer === undefined ? {} : { iss: jwtIssuer }),
+    ...(jwtAudience === undefined ? {} : { aud: jwtAudience }),
+  }
   const token = await new SignJWT(claims).setProtectedHeader({ alg: 'HS256', typ: 'JWT' }).sign(new TextEncoder().encode(jwtSecret))
   return { token, expiresAt: new Date(exp * 1_000).toISOString() }
 }

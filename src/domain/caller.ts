@@ -1,7 +1,8 @@
 import { Refusal } from './errors.js'
 import type { Actor } from './event-store.js'
 
-export const scopes = ['users', 'act', 'audit'] as const
+/** What an app may do; `moderate` and those after it allow nothing yet. */
+export const scopes = ['users', 'act', 'audit', 'moderate', 'feeds', 'import', 'review', 'govern'] as const
 export type Scope = (typeof scopes)[number]
 
 /** Who a token speaks for. */

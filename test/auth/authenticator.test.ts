@@ -1,11 +1,13 @@
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { type CryptoKey, SignJWT, UnsecuredJWT, exportJWK, generateKeyPair } from 'jose'
-import { describe, expect, onTestFinished, test } from 'vitest'
+import { describe, expect, onTestFinished, test, vi } from 'vitest'
 import { createAuthenticator } from '../../src/auth/authenticator.js'
 import { issueToken } from '../../src/auth/tokens.js'
+import type { TokenClaims } from '../../src/auth/user-tokens.js'
 import type { Authenticator } from '../../src/domain/caller.js'
 import { Refusal } from '../../src/domain/errors.js'
+import type { Logger } from '../../src/domain/logger.js'
 import { Users } from '../../src/domain/users.js'
 import { InMemoryEventStore } from '../support/in-memory-event-store.js'
 import { silent } from '../support/read-side.js'
@@ -17,10 +19,20 @@ const appKeys = [
 ]
 const requester = { actor: { userId: 'alice' }, correlationId: 'test' }
 
-function setUp({ jwksUrl, now }: { jwksUrl?: string; now?: () => number } = {}): { authenticator: Authenticator; users: Users } {
+interface SetUp {
+  jwksUrl?: string
+  now?: () => number
+  claims?: TokenClaims
+  logger?: Logger
+}
+
+function setUp({ jwksUrl, now, claims, logger = silent }: SetUp = {}): { authenticator: Authenticator; users: Users } {
   const snapshots = { load: async () => undefined, save: async () => {} }
   const users = new Users({ store: new InMemoryEventStore(), snapshots, logger: silent, cacheWeightMax: 1_000 })
-  return { authenticator: createAuthenticator({ appKeys, jwtSecret, jwksUrl, users, ...(now ? { now } : {}) }), users }
+  const options = { ...(now ? { now } : {}), ...(claims ? { claims } : {}) }
+  const authenticator = createAuthenticator({ appKeys, jwtSecret, jwksUrl, users, logger, ...options })
+  onTestFinished(() => authenticator.close())
+  return { authenticator, users }
 }
 
 const seconds = () => Math.floor(Date.now() / 1_000)
@@ -62,9 +74,46 @@ describe('a token signed with the secret', () => {
     ['a sub that is no text', { ...valid(), sub: 7 }],
     ['a deviceId that is none', { ...valid(), deviceId: '-' }],
     ['a deviceId of null', { ...valid(), deviceId: null }],
-    ['a time from which on it holds', { ...valid(), nbf: seconds() + 60 }],
+    ['an iat in milliseconds', { ...valid(), iat: Date.now() }],
+    ['an iat before 1970', { ...valid(), iat: -1 }],
+    ['an exp in milliseconds', { ...valid(), exp: Date.now() + 60_000 }],
+    ['an exp beyond all times', { ...valid(), exp: 1e300 }],
+    ['an nbf more than a minute ahead', { ...valid(), nbf: seconds() + 65 }],
+    ['an iat more than a minute ahead', { ...valid(), iat: seconds() + 65 }],
+    ['an nbf that is no number', { ...valid(), nbf: 'soon' }],
   ])('is refused with %s', async (_what, claims) => {
     expect(await codeOf(setUp().authenticator.authenticate(await sign(claims as Record<string, unknown>)))).toBe('unauthenticated')
+  })
+
+  test('may come from an issuer whose clock is up to a minute ahead', async () => {
+    const token = await sign({ ...valid(), iat: seconds() + 59, nbf: seconds() + 59, exp: seconds() + 120 })
+    expect(await setUp().authenticator.authenticate(token)).toMatchObject({ userId: 'alice' })
+  })
+
+  test('has a clock compared with its times, which the refusal says', async () => {
+    const refused = setUp().authenticator.authenticate(await sign({ ...valid(), nbf: seconds() + 3_600, exp: seconds() + 7_200 }))
+    await expect(refused).rejects.toThrow(/"nbf" is 3\d\d\d s ahead of the server's clock.*60 s/)
+  })
+
+  test('gets no tolerance for its end', async () => {
+    await expect(setUp().authenticator.authenticate(await sign({ ...valid(), exp: seconds() - 2 }))).rejects.toThrow('expired')
+  })
+
+  test('must name the issuer and the audience that are asked for', async () => {
+    const { authenticator } = setUp({ claims: { jwtIssuer: 'https://id.example', jwtAudience: 'chat' } })
+    const codes: string[] = []
+    const right = { iss: 'https://id.example', aud: 'chat' }
+    for (const claims of [{}, { ...right, iss: 'https://id.example/' }, { ...right, aud: 'shop' }, { iss: right.iss }, { aud: right.aud }])
+      codes.push(await codeOf(authenticator.authenticate(await sign({ ...valid(), ...claims }))))
+    expect(codes).toEqual(Array.from({ length: 5 }, () => 'unauthenticated'))
+    for (const claims of [right, { ...right, aud: ['shop', 'chat'] }])
+      expect(await authenticator.authenticate(await sign({ ...valid(), ...claims }))).toMatchObject({ userId: 'alice' })
+  })
+
+  test('that is issued here names them', async () => {
+    const claims = { jwtIssuer: 'https://id.example', jwtAudience: 'chat' }
+    const { token } = await issueToken(jwtSecret, { userId: 'alice', ttlSeconds: 60, ...claims })
+    expect(await setUp({ claims }).authenticator.authenticate(token)).toMatchObject({ userId: 'alice' })
   })
 
   test('is refused once it has expired, though it was verified before', async () => {
@@ -171,7 +220,116 @@ describe('a token signed by the issuer of JWKS_URL', () => {
     expect(await codeOf(authenticator.authenticate(token))).toBe('unavailable')
     expect(await codeOf(setUp({ jwksUrl: 'http://127.0.0.1:9/' }).authenticator.authenticate(token))).toBe('unavailable')
     issuer.status = 200
-    expect(await authenticator.authenticate(token)).toMatchObject({ userId: 'alice' })
+    await vi.waitFor(async () => expect(await authenticator.authenticate(token)).toMatchObject({ userId: 'alice' }), { timeout: 5_000 })
+  })
+
+  /** A token of `sub`, signed by a key. */
+  const signBy = (key: CryptoKey, kid: string, sub = 'alice', exp = seconds() + 864_000) =>
+    new SignJWT({ ...valid(), sub, exp }).setProtectedHeader({ alg: 'ES256', kid }).sign(key)
+
+  /** An issuer with one key, a server that has fetched it, and a clock. */
+  async function withKey() {
+    const issuer = await startIssuer()
+    const one = await keyOf(issuer, 'ES256', 'one')
+    const clock = { now: Date.now() }
+    const lines: string[] = []
+    const tell = (details: object, text: string) => void lines.push(`${text} ${JSON.stringify(details)}`)
+    const logger: Logger = { info: tell, warn: tell, error: tell }
+    const { authenticator } = setUp({ jwksUrl: issuer.url, now: () => clock.now, logger })
+    const token = await signBy(one, 'one')
+    await authenticator.authenticate(token)
+    const answer = async (asked: string | Promise<string>) =>
+      authenticator.authenticate(await asked).then(
+        () => 'accepted',
+        (error: unknown) => (error instanceof Refusal ? error.code : String(error)),
+      )
+    return { issuer, one, clock, lines, authenticator, token, answer }
+  }
+
+  test('is accepted at once where a call has made the server look for a new key', async () => {
+    const { issuer, answer } = await withKey()
+    const two = await keyOf(issuer, 'ES256', 'two')
+    expect(await answer(signBy(two, 'two'))).toBe('accepted')
+    expect(issuer.asked).toBe(2)
+  })
+
+  test('with an unknown key is refused when the set was fetched for it, and put off when that was a moment ago', async () => {
+    const { issuer, clock, answer } = await withKey()
+    const two = await keyOf({ ...issuer, keys: [] }, 'ES256', 'two')
+    expect(await answer(signBy(two, 'two'))).toBe('unauthenticated')
+    const three = await keyOf(issuer, 'ES256', 'three')
+    clock.now += 4_900
+    expect(await answer(signBy(three, 'three'))).toBe('unavailable')
+    expect(issuer.asked).toBe(2)
+    clock.now += 200
+    expect(await answer(signBy(three, 'three'))).toBe('accepted')
+    expect(issuer.asked).toBe(3)
+  })
+
+  test('with an unknown key waits with all others for one fetch', async () => {
+    const { issuer, answer } = await withKey()
+    const two = await keyOf(issuer, 'ES256', 'two')
+    const tokens = await Promise.all(['a', 'b', 'c', 'd'].map((sub) => signBy(two, 'two', sub)))
+    expect(await Promise.all(tokens.map(answer))).toEqual(['accepted', 'accepted', 'accepted', 'accepted'])
+    expect(issuer.asked).toBe(2)
+  })
+
+  test('is accepted when a new key has taken the name of an old one', async () => {
+    const { issuer, token, answer } = await withKey()
+    issuer.keys = []
+    const renewed = await keyOf(issuer, 'ES256', 'one')
+    expect(await answer(signBy(renewed, 'one'))).toBe('accepted')
+    expect(await answer(token)).toBe('unauthenticated')
+    expect(issuer.asked).toBe(2)
+  })
+
+  test.each([1, 2])(
+    'stops to be accepted within ten minutes after its key was withdrawn, also where it was seen before (%i)',
+    async (looks) => {
+      const { issuer, one, clock, token, answer } = await withKey()
+      issuer.keys = []
+      await keyOf(issuer, 'ES256', 'two')
+      // With calls in between the set is fetched anew beside them.
+      for (let look = 1; look < looks; look += 1) {
+        clock.now += 320_000
+        await answer(token)
+      }
+      clock.now += 600_000
+      expect(await answer(token)).not.toBe('accepted')
+      expect(await answer(signBy(one, 'one', 'bob'))).not.toBe('accepted')
+      for (const late of [token, await signBy(one, 'one', 'bob')]) {
+        clock.now += 5_000
+        expect(await answer(late)).toBe('unauthenticated')
+      }
+    },
+  )
+
+  test('is accepted for a day while the key set cannot be fetched, which is told once, and once that it is over', async () => {
+    const { issuer, one, clock, lines, token, answer } = await withKey()
+    issuer.status = 500
+    for (let hour = 0; hour < 23; hour += 1) {
+      clock.now += 3_600_000
+      expect(await answer(token)).toBe('accepted')
+      expect(await answer(signBy(one, 'one', `user-${hour}`))).toBe('accepted')
+    }
+    expect(lines).toEqual([expect.stringMatching(/^JWKS_URL cannot be fetched: .*500/)])
+    clock.now += 3_600_000
+    expect(await answer(token)).toBe('unavailable')
+    issuer.status = 200
+    clock.now += 2_000
+    expect(await answer(token)).toBe('accepted')
+    expect(lines.slice(1)).toEqual([expect.stringContaining('can be fetched again')])
+  })
+
+  test.each([
+    ['a redirect', (issuer: Issuer) => void (issuer.status = 302)],
+    ['an endless answer', (issuer: Issuer) => void issuer.keys.push({ text: 'x'.repeat(300_000) })],
+    ['something else', (issuer: Issuer) => void ((issuer as { keys: unknown }).keys = 'none')],
+  ])('is not verified with %s', async (_what, spoil) => {
+    const issuer = await startIssuer()
+    const key = await keyOf(issuer, 'ES256', 'one')
+    spoil(issuer)
+    expect(await codeOf(setUp({ jwksUrl: issuer.url }).authenticator.authenticate(await signBy(key, 'one')))).toBe('unavailable')
   })
 
   test('does not shut out those signed with the secret', async () => {

@@ -66,7 +66,7 @@ export async function startTestApp(
     membersMax: options.membersMax ?? 1_200,
     cacheWeightMax: 500_000,
   })
-  const authenticator = createAuthenticator({ appKeys, jwtSecret: JWT_SECRET, jwksUrl: options.jwksUrl, users })
+  const authenticator = createAuthenticator({ appKeys, jwtSecret: JWT_SECRET, jwksUrl: options.jwksUrl, users, logger })
   const api = await createApi({
     config: { allowedOrigins: [] },
     secrets: { jwtSecret: JWT_SECRET, keptIn: undefined },
