@@ -1,7 +1,9 @@
 /** How many questions go out together, at most. */
 const BATCH_MAX = 64
-/** What they may come to together: the answer is in memory whole. */
-const BATCH_ROWS_MAX = 8_192
+/** The bytes that they may come to together: the answer is in memory whole. */
+export const BATCH_BYTES_MAX = 4 << 20
+/** What an answer is taken for where nothing else is said. */
+const ANSWER_BYTES = BATCH_BYTES_MAX / BATCH_MAX
 
 interface Question<Key, Answer> {
   key: Key
@@ -16,15 +18,19 @@ interface Question<Key, Answer> {
 export class Gatherer<Key, Answer> {
   readonly #ask: (keys: readonly Key[]) => Promise<readonly Answer[]>
   readonly #inFlightMax: number
-  readonly #rowsOf: (key: Key) => number
+  readonly #bytesOf: (key: Key) => number
   #waiting: Question<Key, Answer>[] = []
   #inFlight = 0
 
-  /** `ask`: gives an answer for each key, in their order; it runs so many times at once, at most. `rowsOf`: how many one may come to. */
-  constructor(ask: (keys: readonly Key[]) => Promise<readonly Answer[]>, inFlightMax = 2, rowsOf: (key: Key) => number = () => 1) {
+  /** `ask`: gives an answer for each key, in their order; it runs so many times at once, at most. `bytesOf`: what one may come to. */
+  constructor(
+    ask: (keys: readonly Key[]) => Promise<readonly Answer[]>,
+    inFlightMax = 2,
+    bytesOf: (key: Key) => number = () => ANSWER_BYTES,
+  ) {
     this.#ask = ask
     this.#inFlightMax = inFlightMax
-    this.#rowsOf = rowsOf
+    this.#bytesOf = bytesOf
   }
 
   /** The answer to one question. Fails with all that were asked together. */
@@ -44,8 +50,8 @@ export class Gatherer<Key, Answer> {
 
   /** One that may come to more than a batch should is asked alone. */
   #countForOneBatch(): number {
-    let rows = 0
-    const tooMany = this.#waiting.findIndex(({ key }, i) => i === BATCH_MAX || ((rows += this.#rowsOf(key)) > BATCH_ROWS_MAX && i > 0))
+    let bytes = 0
+    const tooMany = this.#waiting.findIndex(({ key }, i) => i === BATCH_MAX || ((bytes += this.#bytesOf(key)) > BATCH_BYTES_MAX && i > 0))
     return tooMany < 0 ? this.#waiting.length : tooMany
   }
 

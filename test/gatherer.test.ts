@@ -1,10 +1,10 @@
 import { setImmediate as nextTurn } from 'node:timers/promises'
 import { expect, test } from 'vitest'
-import { Gatherer } from '../src/gatherer.js'
+import { BATCH_BYTES_MAX, Gatherer } from '../src/gatherer.js'
 import { settleable } from '../src/event-stores/settleable.js'
 
 /** Answers when it is told to. */
-function slowAnswers(rowsOf?: (key: number) => number) {
+function slowAnswers(bytesOf?: (key: number) => number) {
   const batches: { keys: readonly number[]; settled: ReturnType<typeof settleable> }[] = []
   const gatherer = new Gatherer(
     async (keys: readonly number[]) => {
@@ -14,7 +14,7 @@ function slowAnswers(rowsOf?: (key: number) => number) {
       return keys.map((key) => `answer ${key}`)
     },
     1,
-    rowsOf,
+    bytesOf,
   )
   return { batches, gatherer }
 }
@@ -47,9 +47,10 @@ test('more than fit into one go out in several', async () => {
   expect(batches.map(({ keys }) => keys.length)).toEqual([64, 64, 22])
 })
 
-test('what may come to many rows goes out with few others, or alone', async () => {
-  const { batches, gatherer } = slowAnswers((rows) => rows)
-  const all = [4_000, 4_192, 1, 10_000, 2].map((rows) => gatherer.find(rows))
+test('what may come to many bytes goes out with few others, or alone', async () => {
+  const { batches, gatherer } = slowAnswers((bytes) => bytes)
+  const half = BATCH_BYTES_MAX / 2
+  const all = [half - 1, half + 1, 1, BATCH_BYTES_MAX * 2, 2].map((bytes) => gatherer.find(bytes))
   for (let sent = 0; sent < all.length; ) {
     await nextTurn()
     const { keys, settled } = batches.at(-1)!
@@ -57,7 +58,7 @@ test('what may come to many rows goes out with few others, or alone', async () =
     settled.resolve()
   }
   await Promise.all(all)
-  expect(batches.map(({ keys }) => keys)).toEqual([[4_000, 4_192], [1], [10_000], [2]])
+  expect(batches.map(({ keys }) => keys)).toEqual([[half - 1, half + 1], [1], [BATCH_BYTES_MAX * 2], [2]])
 })
 
 test('what fails, fails for those who asked together; the next are asked again', async () => {

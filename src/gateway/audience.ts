@@ -46,6 +46,7 @@ export interface Subjects {
 /** Facts of a conversation waiting to be merged into one frame. */
 export interface Merge {
   events: string[]
+  characters: number
   firstSeq: number
   lastSeq: number
   subjects: Subjects

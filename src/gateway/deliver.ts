@@ -8,6 +8,8 @@ import { eventsFrame, headFrame } from './frames.js'
 const BUSY_MEMBERS = 100
 const BUSY_MESSAGES_PER_SECOND = 20
 export const MERGE_MS = 100
+/** More than this does not wait to be merged. */
+export const MERGE_CHARACTERS_MAX = 256 * 1024
 /** A frame is cut here, so that a slow device is not handed everything in one piece. */
 const FRAME_CHARACTERS_MAX = 128 * 1024
 
@@ -45,14 +47,15 @@ export class Delivering {
   send(audience: Audience, run: Run): void {
     if (audience.merge) {
       audience.merge.events.push(...run.events)
+      audience.merge.characters += charactersOf(run.events)
       audience.merge.lastSeq = run.lastSeq
       audience.merge.subjects = { joined: audience.merge.subjects.joined, left: run.subjects.left }
-      if (!this.#isMerged(audience)) this.flush(audience, run.resume)
+      if (!this.#isMerged(audience) || audience.merge.characters > MERGE_CHARACTERS_MAX) this.flush(audience, run.resume)
       return
     }
     const now = performance.now()
     const waitMs = audience.lastFrameAt + MERGE_MS - now
-    if (waitMs > 0 && this.#isMerged(audience)) return this.#wait(audience, run, waitMs)
+    if (waitMs > 0 && this.#isMerged(audience) && charactersOf(run.events) <= MERGE_CHARACTERS_MAX) return this.#wait(audience, run, waitMs)
     audience.lastFrameAt = now
     this.#emit(audience, run)
   }
@@ -65,6 +68,7 @@ export class Delivering {
     const timer = setTimeout(() => this.flush(audience), waitMs)
     audience.merge = {
       events: [...run.events],
+      characters: charactersOf(run.events),
       firstSeq: run.firstSeq,
       lastSeq: run.lastSeq,
       floor: run.floor,
@@ -134,6 +138,8 @@ export class Delivering {
     }
   }
 }
+
+const charactersOf = (events: readonly string[]): number => events.reduce((sum, event) => sum + event.length, 0)
 
 /** In frames of a bounded size; all but the last may only be resumed from before the run. */
 function deliveriesOf(conversationId: string, run: Run, resume: Position): Delivery[] {

@@ -16,6 +16,8 @@ import { UnreadPushes } from './unread-pushes.js'
 
 /** Processed facts kept so that a user's rows from the tables can be brought up to the feed. */
 const RECENT_EVENTS_MAX = 8_192
+/** Their text; parsed they take about as much again. */
+export const RECENT_CHARACTERS_MAX = 16 << 20
 const LOAD_ATTEMPTS_MAX = 5
 
 export interface HubOptions {
@@ -49,6 +51,7 @@ export class Hub {
   /** By the event with which a local user joins. */
   readonly #learnedMutes = new Map<RecordedEvent, boolean>()
   #recent: RecordedEvent[] = []
+  #recentCharacters = 0
   /** Everything after this is in `#recent`. */
   #recentSince: Position = ''
   readonly #progress = new FeedProgress()
@@ -285,10 +288,15 @@ export class Hub {
   }
 
   #remember(events: readonly RecordedEvent[]): void {
-    for (const event of events) this.#recent.push(event)
+    for (const event of events) {
+      this.#recent.push(event)
+      this.#recentCharacters += event.dataJson.length
+    }
     // Forgotten some at a time, so that most of what comes is garbage before the collector has moved it to where the old things are.
-    if (this.#recent.length < RECENT_EVENTS_MAX * 1.25) return
-    const dropped = this.#recent.length - RECENT_EVENTS_MAX
+    if (this.#recent.length < RECENT_EVENTS_MAX * 1.25 && this.#recentCharacters < RECENT_CHARACTERS_MAX * 1.25) return
+    let dropped = 0
+    while (this.#recent.length - dropped > RECENT_EVENTS_MAX || this.#recentCharacters > RECENT_CHARACTERS_MAX)
+      this.#recentCharacters -= this.#recent[dropped++]!.dataJson.length
     this.#recentSince = this.#recent[dropped - 1]?.position ?? this.#recentSince
     this.#recent = this.#recent.slice(dropped)
   }

@@ -75,6 +75,8 @@ const CONFLICTS_MAX = 50
 /** What is looked up is asked for again where the window has moved past it meanwhile. */
 const LOOK_UPS_MAX = 20
 const TAIL_PAGE = 256
+/** Small, so that many streams are read in one statement; most tails are a few hundred small events. */
+const TAIL_PAGE_BYTES_MAX = 256 << 10
 const SNAPSHOT_EVERY_REVISIONS = 500
 const SNAPSHOTS_AT_ONCE_MAX = 2
 /** At a clean end, states that moved this far since their snapshot are saved. */
@@ -424,7 +426,7 @@ export class Streams<State, Command, Context, Event extends AnyEvent> {
   async #foldTail(id: string, start: Folded<State>): Promise<Folded<State>> {
     const stream = this.#decider.streamOf(id)
     for (let folded = start; ; ) {
-      const page = await this.#store.readStream(stream, { from: folded.revision + 1, limit: TAIL_PAGE })
+      const page = await this.#store.readStream(stream, { from: folded.revision + 1, limit: TAIL_PAGE, bytesMax: TAIL_PAGE_BYTES_MAX })
       folded = this.#fold(folded, page.events)
       if (page.isEnd) return folded
     }

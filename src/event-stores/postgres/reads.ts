@@ -81,16 +81,8 @@ interface NumberedPage {
 /** What is read from the database, with positions as numbers. All throw StoreUnavailable when it can't be read now. */
 export class Reads {
   readonly #pool: pg.Pool
-  readonly #forwards = new Gatherer(
-    (asked: readonly AskedPage[]) => this.#pages(forwards, asked),
-    2,
-    ({ limit }) => limit,
-  )
-  readonly #backwards = new Gatherer(
-    (asked: readonly AskedPage[]) => this.#pages(backwards, asked),
-    2,
-    ({ limit }) => limit,
-  )
+  readonly #forwards = new Gatherer((asked: readonly AskedPage[]) => this.#pages(forwards, asked), 2, bytesOf)
+  readonly #backwards = new Gatherer((asked: readonly AskedPage[]) => this.#pages(backwards, asked), 2, bytesOf)
 
   constructor(pool: pg.Pool) {
     this.#pool = pool
@@ -147,6 +139,11 @@ export class Reads {
     })
   }
 }
+
+/** More than nearly any event has; where a page has few of them, this tells how much it may come to. */
+const eventBytesMax = 128 << 10
+
+const bytesOf = ({ limit, bytesMax }: AskedPage): number => Math.min(bytesMax, limit * eventBytesMax)
 
 function toEvent([position, stream, revision, id, type, dataJson, metadataJson]: EventRow): RecordedEvent {
   return new RecordedEvent({ id, type, stream, revision, dataJson }, toPosition(position), metadataJson)
