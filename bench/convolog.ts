@@ -1,5 +1,6 @@
 /** The real server on its core, with a data folder of its own. */
 import { createHmac } from 'node:crypto'
+import { join } from 'node:path'
 import { Program, cpuBetween, main, removeFolder, temporaryFolder } from './processes.js'
 import { worker } from './worker.js'
 
@@ -24,19 +25,28 @@ export interface FilledConversation {
   messages: number
 }
 
+export interface StartOptions {
+  /** Beside those of `npm start`. */
+  nodeArgs?: readonly string[]
+  /** Another checkout that is built, to compare with. Default: this one. */
+  serverDir?: string | undefined
+}
+
 export class Convolog {
   readonly #dataDir = temporaryFolder()
   readonly #env: Record<string, string>
+  readonly #command: readonly string[]
   #program: Program
   #url = ''
 
-  private constructor(more: Record<string, string>) {
+  private constructor(more: Record<string, string>, { nodeArgs = [], serverDir }: StartOptions) {
     this.#env = { ...settings, ...more, DATA_DIR: this.#dataDir }
+    this.#command = [...nodeArgs, serverDir === undefined ? main : join(serverDir, 'dist/main.js')]
     this.#program = this.#run('serve')
   }
 
-  static async start(more: Record<string, string> = {}): Promise<Convolog> {
-    const convolog = new Convolog(more)
+  static async start(more: Record<string, string> = {}, options: StartOptions = {}): Promise<Convolog> {
+    const convolog = new Convolog(more, options)
     await convolog.#listens()
     return convolog
   }
@@ -57,7 +67,7 @@ export class Convolog {
   }
 
   #run(command: string, options: { onBothCores?: boolean } = {}): Program {
-    return new Program([main, command], this.#env, options)
+    return new Program([...this.#command, command], this.#env, options)
   }
 
   async #listens(): Promise<void> {

@@ -32,6 +32,9 @@ export const pinning = cores
   ? `server and Postgres on core ${cores[0]}, generator on core ${cores[1]}; a rebuild, which runs alone, on both`
   : 'not pinned: there is one core, or no taskset'
 
+/** The cores that are measured: the server's and the generator's, or all where they are not apart. */
+export const measuredCores: readonly string[] = cores ?? []
+
 /** This process is the generator. */
 export function pinGenerator(): void {
   if (cores) spawnSync('taskset', ['-acp', cores[1], String(process.pid)])
@@ -113,9 +116,28 @@ export class Program {
     clearTimeout(timer)
   }
 
+  get pid(): number {
+    return this.#child.pid ?? 0
+  }
+
+  /** How it ended; undefined while it runs. */
+  get ended(): string | undefined {
+    const { exitCode, signalCode } = this.#child
+    return exitCode === null && signalCode === null ? undefined : `code ${exitCode}, signal ${signalCode}`
+  }
+
   /** What it holds in memory, without its children. */
   rssBytes(): number {
-    const [, kibibytes = ''] = /^VmRSS:\s+(\d+) kB$/m.exec(read(`/proc/${this.#child.pid}/status`)) ?? []
+    return this.#statusBytes('VmRSS')
+  }
+
+  /** The most that it has held so far; 0 when it has ended. */
+  rssBytesMax(): number {
+    return this.#statusBytes('VmHWM')
+  }
+
+  #statusBytes(field: string): number {
+    const [, kibibytes = '0'] = new RegExp(`^${field}:\\s+(\\d+) kB$`, 'm').exec(read(`/proc/${this.pid}/status`)) ?? []
     return Number(kibibytes) * 1_024
   }
 
