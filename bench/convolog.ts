@@ -5,8 +5,10 @@ import { Program, cpuBetween, main, removeFolder, temporaryFolder } from './proc
 import { worker } from './worker.js'
 
 const secret = 'a secret for the bench alone'
-const settings = {
-  APP_KEYS: 'bench:bench-secret-0123456789',
+export const APP_SECRET = 'bench-secret-0123456789'
+/** With which every server of the benches runs. */
+export const settings = {
+  APP_KEYS: `bench:${APP_SECRET}`,
   JWT_SECRET: secret,
   PORT: '0',
   HOST: '127.0.0.1',
@@ -88,20 +90,13 @@ export class Convolog {
 
   /** A user's token, as the app's own server would make it. */
   token(userId: string): string {
-    const now = Math.floor(Date.now() / 1_000)
-    const body = [
-      { alg: 'HS256', typ: 'JWT' },
-      { sub: userId, iat: now, exp: now + 3_600 },
-    ]
-      .map((part) => Buffer.from(JSON.stringify(part)).toString('base64url'))
-      .join('.')
-    return `${body}.${createHmac('sha256', secret).update(body).digest('base64url')}`
+    return tokenOf(userId)
   }
 
   /** A call of the app for a user. */
   async call<Answer>(userId: string, method: string, path: string, body?: object): Promise<Answer> {
     const headers = {
-      authorization: 'Bearer bench-secret-0123456789',
+      authorization: `Bearer ${APP_SECRET}`,
       'on-behalf-of': userId,
       ...(body ? { 'content-type': 'application/json' } : {}),
     }
@@ -182,6 +177,18 @@ export interface Replayed {
   eventsPerSecond: number
   /** Without what starting takes. */
   cpuMsPerEvent: number
+}
+
+/** As the app's own server would make it. */
+export function tokenOf(userId: string): string {
+  const now = Math.floor(Date.now() / 1_000)
+  const body = [
+    { alg: 'HS256', typ: 'JWT' },
+    { sub: userId, iat: now, exp: now + 3_600 },
+  ]
+    .map((part) => Buffer.from(JSON.stringify(part)).toString('base64url'))
+    .join('.')
+  return `${body}.${createHmac('sha256', secret).update(body).digest('base64url')}`
 }
 
 const numberOf = (text: string) => Number(text.replaceAll(',', ''))

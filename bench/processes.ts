@@ -191,7 +191,8 @@ function cpuMs(pid: number, withEnded = false): number {
   return (sum(fields.slice(11, withEnded ? 15 : 13).map(Number)) * 1_000) / TICKS_PER_SECOND
 }
 
-function descendants(pid: number): number[] {
+/** The children of a process, theirs, and so on. */
+export function descendants(pid: number): number[] {
   const children = read(`/proc/${pid}/task/${pid}/children`).trim().split(' ').filter(Boolean).map(Number)
   return children.flatMap((child) => [child, ...descendants(child)])
 }
