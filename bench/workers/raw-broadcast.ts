@@ -11,7 +11,7 @@ const event = (seq: number) =>
   `{"conversationId":"g-0123456789012345678901","seq":${seq},"type":"MessageSent","at":"2025-01-01T00:00:00.000Z","actor":{"userId":"u1"},"data":{"clientMessageId":"m${seq}","ordinal":${seq},"content":{"type":"text","text":"${'x'.repeat(100)}"}},"position":"0000000000001000","head":${seq}}`
 const frame = eventsFrame(
   Array.from({ length: eventsPerFrame }, (_, i) => event(1_000 + i)),
-  '0000000000001000',
+  '0000000000001000.Ab3dE_9x',
 )
 
 const open = new Set<Duplex>()

@@ -47,7 +47,7 @@ await withPostgres(async (connectionString) => {
             conversationId,
             seq: ref,
             ordinal: ref,
-            position: String(++position).padStart(16, '0'),
+            position: `${String(++position).padStart(16, '0')}.Ab3dE_9x`,
             sentAt,
           }),
         )

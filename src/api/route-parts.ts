@@ -40,7 +40,7 @@ export interface RouteParts {
   users: Users
   readModels: ReadQueries
   presence: Presence
-  store: Pick<EventStore, 'isPosition' | 'readStream'>
+  store: Pick<EventStore, 'confirms' | 'readStream'>
   /** The live feed that keeps the folded states of this node current. Default: this node writes alone. */
   feed?: { reached(position: Position): Promise<void> } | undefined
   jwtSecret: string
@@ -55,15 +55,17 @@ export interface PageParameters {
 
 export const pageOptions = ({ cursor, limit = PAGE_DEFAULT }: PageParameters) => ({ cursor, limit })
 
-/** Waits until tables and states show what was written at `minPosition`, on whichever node. @throws {Refusal} unavailable */
+/**
+ * Waits until tables and states show what was written at `minPosition`, on whichever node.
+ * @throws {Refusal} invalid_request where it is no position of this log, unavailable
+ */
 export function shown(parts: RouteParts, minPosition: string | undefined): Promise<void> | undefined {
   if (minPosition === undefined) return undefined
-  requirePosition(parts, minPosition)
-  return arrived(parts, minPosition)
+  return requirePosition(parts, minPosition).then(() => arrived(parts, minPosition))
 }
 
 async function arrived({ readModels, feed }: RouteParts, minPosition: Position): Promise<void> {
-  // First the tables: they give up on a position that no log has reached, and past them the feed is sure to get there.
+  // First the tables: they give up where they do not get there in time, and past them the feed is sure to.
   await readModels.waitFor(minPosition)
   await feed?.reached(minPosition)
 }
@@ -76,7 +78,7 @@ export async function openShown(
   minPosition: string | undefined,
 ): Promise<OpenConversation> {
   if (minPosition === undefined) return parts.conversations.open(conversationId, who)
-  requirePosition(parts, minPosition)
+  await requirePosition(parts, minPosition)
   // Where the write was another node's, a refusal may be of the past as well.
   const opened = await parts.conversations.open(conversationId, who).catch(unlessNotFound)
   if (opened && opened.position >= minPosition) return opened
@@ -88,8 +90,10 @@ function unlessNotFound(error: unknown): undefined {
   if (!(error instanceof Refusal && error.code === 'not_found')) throw error
 }
 
-function requirePosition({ store }: RouteParts, minPosition: string): void {
-  if (!store.isPosition(minPosition)) throw invalidField('minPosition', 'is not the position of a write')
+/** A position that the log does not confirm is refused before anybody waits for it: it may be of a place that is never reached. */
+async function requirePosition({ store }: RouteParts, minPosition: string): Promise<void> {
+  if (!(await store.confirms(minPosition)))
+    throw invalidField('minPosition', 'is not a position of this log: leave it out, or take the `position` of a write')
 }
 
 /** A write's answer. */

@@ -3,6 +3,8 @@
  * Adapters live in `src/event-stores/`; one contract suite (`test/event-stores/contract.ts`) holds them all to this page.
  */
 
+import { hashInMetadata, positionOf } from './position.js'
+
 /** Who did it: a user, an app, or an app for a user. */
 export type Actor = { readonly userId: string; readonly app?: string } | { readonly userId?: never; readonly app: string }
 
@@ -31,7 +33,10 @@ export interface EventMetadata {
   hash: string
 }
 
-/** A place in the whole log: opaque, and ordered as a string (`<`) within one store. */
+/**
+ * A place in the whole log: opaque, and ordered as a string (`<`) within one log. An adapter's text for the place comes first, always
+ * of one width, then a part of the hash of the event there (position.ts), by which a log can tell its own positions from another's.
+ */
 export type Position = string
 
 /** The `expectedRevision` of a stream that must not exist yet. */
@@ -76,17 +81,19 @@ export class RecordedEvent {
   readonly type: string
   readonly stream: string
   readonly revision: number
-  readonly position: Position
   /** `data` as it is stored. */
   readonly dataJson: string
+  /** The adapter's text for the place in the log, without the hash. */
+  readonly place: string
   readonly #metadataJson: string
+  #position: Position | undefined
   #data: unknown
   #metadata: EventMetadata | undefined
 
   /** `decoded`: what is parsed already; `metadataJson` is then not looked at. */
   constructor(
     stored: { id: string; type: string; stream: string; revision: number; dataJson: string },
-    position: Position,
+    place: string,
     metadataJson: string,
     decoded?: { data: unknown; metadata: EventMetadata },
   ) {
@@ -94,16 +101,24 @@ export class RecordedEvent {
     this.type = stored.type
     this.stream = stored.stream
     this.revision = stored.revision
-    this.position = position
+    this.place = place
     this.dataJson = stored.dataJson
     this.#metadataJson = metadataJson
     this.#data = decoded?.data
     this.#metadata = decoded?.metadata
   }
 
-  /** A proposed event that was committed at `position`: nothing is encoded or parsed again. */
-  static committed(event: ProposedEvent, position: Position): RecordedEvent {
-    return new RecordedEvent(event, position, '', event)
+  /** A proposed event that was committed at `place`: nothing is encoded or parsed again. */
+  static committed(event: ProposedEvent, place: string): RecordedEvent {
+    return new RecordedEvent(event, place, '', event)
+  }
+
+  /** The place with a part of this event's hash. */
+  get position(): Position {
+    return (this.#position ??= positionOf(
+      this.place,
+      this.#metadata === undefined ? hashInMetadata(this.#metadataJson) : this.#metadata.hash,
+    ))
   }
 
   get data(): unknown {
@@ -220,8 +235,12 @@ export interface EventStore {
   /** The position of the last event in the log; the store's zero where it is empty. @throws {StoreUnavailable} */
   head(): Promise<Position>
 
-  /** Whether a text that came from outside has the form of one of this store's positions. */
-  isPosition(text: string): boolean
+  /**
+   * Whether a text that came from outside is one of this log's positions: this log has, at that place, the very event that the position
+   * was made of. False for every other text, and for a place ahead of the log's end. A position that was confirmed stays so.
+   * @throws {StoreUnavailable}
+   */
+  confirms(text: string): Promise<boolean>
 
   /** Ends what runs; pending appends are settled first. */
   close(): Promise<void>

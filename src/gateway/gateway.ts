@@ -392,7 +392,7 @@ export class Gateway {
     const deviceId = deviceOf(identity, frame.deviceId)
     if (await this.#options.authenticator.isRevoked(userId, deviceId, issuedAt)) return this.#refuseRevoked(connection, frame.ref)
     if (frame.deviceId !== undefined || identity.deviceId !== null) await this.#seeDevice(connection, userId, deviceId)
-    const position = frame.position !== undefined && (await this.#resume.isKnown(frame.position)) ? frame.position : undefined
+    const position = frame.position !== undefined && (await this.#resume.isOfThisLog(frame.position)) ? frame.position : undefined
     Object.assign(connection, { actor: { userId }, deviceId, issuedAt })
     try {
       await this.#welcome(connection, frame, position)
@@ -472,6 +472,7 @@ export class Gateway {
       deviceId,
       position: connection.resume,
       recovered: asked === undefined || missed !== undefined,
+      ...(asked === undefined || missed !== undefined ? {} : { reason: position === undefined ? 'other_log' : 'too_far' }),
       heartbeatMs: this.#times.heartbeatMs,
     })
     // Frames of the client are taken from here on; what was missed goes out beside their answers.

@@ -48,12 +48,10 @@ export class Resume {
     this.#options = options
   }
 
-  /** Whether the position is one of this log, and not ahead of it. The feed is waited for where another node is ahead. */
-  async isKnown(position: Position): Promise<boolean> {
+  /** Whether the position is one of this log. The feed is waited for where another node is ahead. @throws {StoreUnavailable} */
+  async isOfThisLog(position: Position): Promise<boolean> {
     const { store, hub } = this.#options
-    if (!store.isPosition(position)) return false
-    if (position <= hub.position) return true
-    if (position > (await store.head())) return false
+    if (!(await store.confirms(position))) return false
     await hub.reached(position)
     return true
   }

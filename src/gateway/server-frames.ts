@@ -34,8 +34,16 @@ const answerFields = {
     deviceId: DeviceId,
     position: described(Position, 'Where this connection begins'),
     recovered: Type.Boolean({
-      description: 'false: too much was missed, or the position is unknown. Live from `position`; read `/inbox` and `events`',
+      description: 'false: what was missed does not come, `reason` says why. Live from `position`; read `/inbox` and `events`',
     }),
+    reason: Type.Optional(
+      Type.String({
+        enum: ['too_far', 'other_log'],
+        description:
+          'Only with `recovered: false`. `too_far`: more than 10,000 events were missed. `other_log`: the position is not of this log, because it is malformed, or the log has been begun anew or restored: drop everything that is stored but the unsent messages',
+        examples: ['too_far'],
+      }),
+    ),
     heartbeatMs: Type.Integer({
       minimum: 1,
       description: 'A ping frame comes this often; a socket silent for twice that is closed',

@@ -28,7 +28,7 @@ export const Position = Type.String({
   minLength: 1,
   maxLength: 200,
   description: 'A place in the whole log, opaque; give it to a read as `minPosition`',
-  examples: ['0000000000004711'],
+  examples: ['0000000000004711.Ab3dE_9x'],
 })
 const Unchanged = Type.Optional(
   Type.Boolean({ description: 'Only where nothing changed: it was so already, and nothing was written', examples: [true] }),
@@ -46,7 +46,8 @@ export const OfDevice = closedObject({ deviceId: DeviceId })
 
 const MinPosition = Type.Optional({
   ...Position,
-  description: 'The `position` of a write: waits up to 5 s until the answer shows it, else `unavailable`',
+  description:
+    'The `position` of a write: waits up to 5 s until the answer shows it, else `unavailable`; one that is not of this log is `invalid_request`',
 } as typeof Position)
 const Cursor = Type.Optional(
   Type.String({ maxLength: 1_000, description: 'The `nextCursor` of the page before', examples: ['WyJib2IiXQ'] }),

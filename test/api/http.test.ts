@@ -1,5 +1,6 @@
 import { connect } from 'node:net'
 import type { AddressInfo } from 'node:net'
+import pg from 'pg'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { type RefusalCode, Refusal, refusals } from '../../src/domain/errors.js'
 import { AppendOutcomeUnknown, StoreUnavailable } from '../../src/domain/event-store.js'
@@ -54,7 +55,11 @@ describe('every code of the table is reached', () => {
     refused(await user.get('/v1/inbox?limit=0'), 'invalid_request', 'limit')
     refused(await user.get('/v1/inbox?limit=201'), 'invalid_request', 'limit')
     refused(await user.get('/v1/inbox?surprise=1'), 'invalid_request', 'surprise')
-    refused(await user.get('/v1/inbox?minPosition=soon'), 'invalid_request', 'minPosition')
+    const { position } = (await user.post('/v1/conversations', { type: 'group', memberIds: [] })).body
+    const ahead = position.replace(/^0/, '9')
+    for (const minPosition of ['soon', ahead, position.replace(/\..*/, ''), position.replace(/\..*/, '.AAAAAAAA')])
+      for (const read of ['inbox', 'unread', 'conversations/g-none/events'])
+        refused(await user.get(`/v1/${read}?minPosition=${minPosition}`), 'invalid_request', 'minPosition')
     refused(await user.get('/v1/inbox?cursor=soon'), 'invalid_request', 'cursor')
   })
 
@@ -239,7 +244,16 @@ describe('every code of the table is reached', () => {
   })
 
   test('unavailable when the read models are not there in time', async () => {
-    refused(await (await userOf(app)).get(`/v1/unread?minPosition=${'9'.repeat(16)}`), 'unavailable')
+    const user = await userOf(app)
+    const held = new pg.Client({ connectionString: app.connectionString })
+    await held.connect()
+    try {
+      await held.query('BEGIN; SELECT FROM read.checkpoints FOR UPDATE')
+      const { position } = (await user.post('/v1/conversations', { type: 'group', memberIds: [] })).body
+      refused(await user.get(`/v1/unread?minPosition=${position}`), 'unavailable')
+    } finally {
+      await held.end()
+    }
   })
 
   test('internal shows nothing of the bug, and logs it', async () => {

@@ -25,6 +25,8 @@ export interface Suite {
   store: EventStore
   /** A further store, closed with the suite. */
   another(): Promise<EventStore>
+  /** A store on a log of its own that holds nothing; closed with the suite. */
+  emptyLog(): Promise<EventStore>
 }
 
 /** Every promise of the event store port. Each part runs on a log of its own. */
@@ -41,18 +43,26 @@ export function eventStoreContract(name: string, makeHarness: () => Promise<Harn
 function suite(makeHarness: () => Promise<Harness>): Suite {
   const it = {} as Suite
   const opened: EventStore[] = []
+  const harnesses: Harness[] = []
+  const openOn = async (harness: Harness) => {
+    const store = await harness.open()
+    opened.push(store)
+    return store
+  }
+  const newHarness = async () => {
+    const harness = await makeHarness()
+    harnesses.push(harness)
+    return harness
+  }
   beforeAll(async () => {
-    it.harness = await makeHarness()
-    it.another = async () => {
-      const store = await it.harness.open()
-      opened.push(store)
-      return store
-    }
+    it.harness = await newHarness()
+    it.another = () => openOn(it.harness)
+    it.emptyLog = async () => openOn(await newHarness())
     it.store = await it.another()
   })
   afterAll(async () => {
     await Promise.all(opened.map((store) => store.close()))
-    await it.harness.close()
+    await Promise.all(harnesses.map((harness) => harness.close()))
   })
   return it
 }

@@ -1,4 +1,4 @@
-import { randomUUID } from 'node:crypto'
+import { hash, randomUUID } from 'node:crypto'
 import {
   type Append,
   type EventStore,
@@ -14,8 +14,9 @@ export function streamName(prefix = 'conversation'): string {
 }
 
 export function proposed(stream: string, revision: number, data: unknown = { text: `${stream}@${revision}` }): ProposedEvent {
+  const id = randomUUID()
   return new ProposedEvent({
-    id: randomUUID(),
+    id,
     type: 'MessageSent',
     stream,
     revision,
@@ -27,7 +28,7 @@ export function proposed(stream: string, revision: number, data: unknown = { tex
       correlationId: randomUUID(),
       causationId: null,
       schemaVersion: 1,
-      hash: 'hash',
+      hash: hash('sha256', id, 'base64url'),
     },
   })
 }

@@ -19,6 +19,7 @@ function suite(): Suite {
   return {
     store: new InMemoryEventStore(log),
     another: open,
+    emptyLog: async () => new InMemoryEventStore(),
     harness: { open, worker: { adapter: 'none', options: {} }, close: async () => {} },
   }
 }

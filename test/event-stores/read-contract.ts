@@ -14,9 +14,12 @@ export function readContract(it: Suite): void {
   ]
   const perStream = 12
   let log: RecordedEvent[]
+  /** The position before the first event. */
+  let begin: string
 
   beforeAll(async () => {
-    expect(await it.store.readAll(undefined, { limit: 10 })).toEqual({ events: [], position: await it.store.head(), isEnd: true })
+    begin = await it.store.head()
+    expect(await it.store.readAll(undefined, { limit: 10 })).toEqual({ events: [], position: begin, isEnd: true })
     expect((await it.store.readAll(undefined, { prefixes: ['user-'], limit: 10 })).events).toEqual([])
     log = await seed(it.store, streams, perStream)
   })
@@ -97,11 +100,48 @@ export function readContract(it: Suite): void {
     }
   })
 
-  test('positions are ordered tokens, and others are recognised', async () => {
+  test('positions are ordered tokens, those of pages and feeds as those of events', async () => {
     const positions = log.map((event) => event.position)
     expect([...positions].sort()).toEqual(positions)
-    for (const position of [...positions, await it.store.head()]) expect(it.store.isPosition(position)).toBe(true)
-    for (const text of ['', 'x', '-1', "0' OR 1=1", '9'.repeat(99)]) expect(it.store.isPosition(text)).toBe(false)
+    expect(await it.store.head()).toBe(positions.at(-1))
+    const byFilter = await it.store.readAll(undefined, { prefixes: ['nothing-'], limit: 5 })
+    expect(byFilter).toEqual({ events: [], position: positions.at(-1), isEnd: true })
+    const page = await it.store.readAll(undefined, { prefixes: ['receipts-'], limit: 5 })
+    expect(page.position).toBe(page.events.at(-1)?.position)
+  })
+
+  test('the log confirms its own positions, also to a process that has just come, and no others', async () => {
+    const empty = await it.emptyLog()
+    expect(await empty.head()).toBe(begin)
+    for (const store of [it.store, await it.another()]) {
+      for (const position of [begin, ...log.map((event) => event.position), await store.head()])
+        expect([position, await store.confirms(position)]).toEqual([position, true])
+      const [first, second] = log.map((event) => event.position) as [string, string]
+      const last = log.at(-1)!.position
+      const placeOf = (position: string) => position.slice(0, begin.length)
+      const ofOthers = [
+        // The same place with another event, or none; the same event at another place.
+        placeOf(first) + second.slice(begin.length),
+        placeOf(first),
+        placeOf(second) + first.slice(begin.length),
+        `${begin}${first.slice(begin.length)}`,
+        // Ahead of the end.
+        last.replace(/^./, '1'),
+        placeOf(last).replace(/^./, '1'),
+        '',
+        'x',
+        '-1',
+        "0' OR 1=1",
+        '9'.repeat(99),
+        `${last} `,
+        `${last}x`,
+        last.slice(1),
+        last.replace('.', '!'),
+      ]
+      for (const text of ofOthers) expect([text, await store.confirms(text)]).toEqual([text, false])
+    }
+    for (const { position } of log.slice(0, 3)) expect(await empty.confirms(position)).toBe(false)
+    expect(await empty.confirms(begin)).toBe(true)
   })
 
   async function readAllPages(limit: number, prefixes: string[] = []): Promise<RecordedEvent[]> {

@@ -31,6 +31,7 @@ export const appKeys: readonly AppKey[] = [
 
 /** The whole server but its sockets, in this process, on a Postgres of its own. */
 export interface TestApp {
+  connectionString: string
   api: FastifyInstance
   store: EventStore
   users: Users
@@ -53,7 +54,7 @@ export async function startTestApp(
 ): Promise<TestApp> {
   const postgres = options.postgres ?? (await startTestPostgres())
   const readSide: ReadSide = await openReadSide(postgres)
-  const { store, readModels } = readSide
+  const { connectionString, store, readModels } = readSide
   const errors: TestApp['errors'] = []
   const logger: Logger = { ...silent, error: (details, text) => void errors.push({ details, text }) }
   const users = new Users({ store, snapshots: readModels.snapshots, logger, cacheWeightMax: 100_000 })
@@ -89,7 +90,7 @@ export async function startTestApp(
     await readSide.close()
     if (!options.postgres) await postgres.stop()
   }
-  return { api, store, users, conversations, readModels, authenticator, errors, stop }
+  return { connectionString, api, store, users, conversations, readModels, authenticator, errors, stop }
 }
 
 export interface Answer {

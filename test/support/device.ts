@@ -30,6 +30,7 @@ export interface Frame {
   position?: string
   resume?: string
   recovered?: boolean
+  reason?: string
   again?: boolean
   duplicate?: boolean
   unchanged?: boolean

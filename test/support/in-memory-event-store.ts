@@ -29,7 +29,7 @@ export class InMemoryLog {
     if (there.length === events.length && events.every((event, i) => event.id === there[i]!.id))
       return { outcome: 'duplicate', events: there }
     if (stored.length - 1 !== expectedRevision) return { outcome: 'conflict', actualRevision: stored.length - 1 }
-    const recorded = events.map((event, i) => RecordedEvent.committed(event, positionOf(this.events.length + i + 1)))
+    const recorded = events.map((event, i) => RecordedEvent.committed(event, placeOf(this.events.length + i + 1)))
     // Kept as text and parsed anew, as from a disk: nobody shares objects with the log.
     const kept = recorded.map((event) => fromDisk(event, JSON.stringify(event.metadata)))
     this.events.push(...kept)
@@ -40,7 +40,7 @@ export class InMemoryLog {
   }
 
   head(): Position {
-    return positionOf(this.events.length)
+    return this.events.at(-1)?.position ?? placeOf(0)
   }
 
   /** Resolves with the next append, or when `signal` aborts. */
@@ -134,7 +134,7 @@ export class InMemoryEventStore implements EventStore {
   ): Promise<LogPage> {
     const passes = ({ stream }: RecordedEvent) => prefixes.length === 0 || prefixes.some((prefix) => stream.startsWith(prefix))
     const page = new CutPage(limit, bytesMax)
-    for (const event of this.log.events.slice(Number(afterPosition ?? 0))) {
+    for (const event of this.log.events.slice(numberOf(afterPosition))) {
       if (passes(event)) page.add(forReader(event))
       if (page.isCut) return { events: page.events, position: page.events.at(-1)!.position, isEnd: false }
     }
@@ -174,8 +174,8 @@ export class InMemoryEventStore implements EventStore {
     return this.log.head()
   }
 
-  isPosition(text: string): boolean {
-    return /^\d{16}$/.test(text)
+  async confirms(text: string): Promise<boolean> {
+    return text === placeOf(0) || this.log.events[numberOf(text) - 1]?.position === text
   }
 
   async close(): Promise<void> {
@@ -183,12 +183,13 @@ export class InMemoryEventStore implements EventStore {
   }
 }
 
-const positionOf = (place: number): Position => String(place).padStart(16, '0')
+const placeOf = (number: number) => String(number).padStart(16, '0')
+const numberOf = (position: Position | undefined) => Number(position?.slice(0, 16) ?? 0)
 
 const forReader = (event: RecordedEvent) => fromDisk(event, JSON.stringify(event.metadata))
 
 function fromDisk(event: RecordedEvent, metadataJson: string): RecordedEvent {
-  return new RecordedEvent(event, event.position, metadataJson)
+  return new RecordedEvent(event, event.place, metadataJson)
 }
 
 function requireSense({ stream, expectedRevision, events }: Append): void {

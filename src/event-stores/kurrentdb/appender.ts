@@ -1,13 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { LRUCache } from 'lru-cache'
-import {
-  type Append,
-  AppendOutcomeUnknown,
-  type AppendResult,
-  type Position,
-  RecordedEvent,
-  StoreUnavailable,
-} from '../../domain/event-store.js'
+import { type Append, AppendOutcomeUnknown, type AppendResult, RecordedEvent, StoreUnavailable } from '../../domain/event-store.js'
+import { positionOf } from '../../domain/position.js'
 import { backoffMs } from '../retry.js'
 import { requireWellFormed } from '../well-formed.js'
 import { BatchStream, type Reply } from './batch-stream.js'
@@ -55,8 +49,8 @@ export class Appender {
   /** Streams of which this process knows what is in them; see #landmark. */
   readonly #known = new LRUCache<string, true>({ max: knownStreamsMax })
   readonly #gate = new Gate(inFlightMax)
-  /** The latest position that this process has been told of. */
-  #seen: Position = zeroPosition
+  /** The latest place that this process has been told of. */
+  #seen = zeroPosition
   #queuedBytes = 0
   #follows: NodeJS.Timeout | undefined
   #closed = false
@@ -117,7 +111,7 @@ export class Appender {
     for (let attempt = 0; attempt === 0 || performance.now() - troubleAt < settleMs; attempt++) {
       if (attempt > 0) await sleep(backoffMs(attempt - 1))
       const reply = await this.#send(request, troubleAt)
-      if (reply.kind === 'committed') return this.#committed(append, reply.position, landmark)
+      if (reply.kind === 'committed') return this.#committed(append, reply.place, landmark)
       if (reply.kind === 'conflict') return this.#conflicting(append, reply.actualRevision)
       this.#known.delete(append.stream)
       if (reply.kind === 'refused' && !maybe) throw new Error(`The log refused the append: ${reply.reason}`)
@@ -168,19 +162,19 @@ export class Appender {
   }
 
   /**
-   * A position that is no earlier than anything this append may have left behind before. The server answers a repeated append
+   * A place that is no earlier than anything this append may have left behind before. The server answers a repeated append
    * like a first one, with the place of the original, and only by that place can it be told. Of a stream that this process knows,
    * only its own acknowledged appends can come again; of others it asks how far the log reaches.
    */
-  async #landmark(stream: string): Promise<Position> {
+  async #landmark(stream: string): Promise<string> {
     if (!this.#known.has(stream))
       this.#seen = later(this.#seen, await this.#patiently(() => this.#options.reads.end(this.#options.deadlineMs)))
     return this.#seen
   }
 
-  async #committed(append: Append, position: Position | undefined, landmark: Position): Promise<AppendResult> {
-    const events = await this.#placed(append, position)
-    const last = events.at(-1)!.position
+  async #committed(append: Append, place: string | undefined, landmark: string): Promise<AppendResult> {
+    const events = await this.#placed(append, place)
+    const last = events.at(-1)!.place
     this.#seen = later(this.#seen, last)
     this.#known.set(append.stream, true)
     return { outcome: last <= landmark ? 'duplicate' : 'appended', events }
@@ -190,11 +184,14 @@ export class Appender {
    * The answer has but the last event's place. The others have theirs in the live feed, which brings them within milliseconds anyway;
    * to read each append back was measured at three times the cost of the append.
    */
-  async #placed(append: Append, last: Position | undefined): Promise<RecordedEvent[]> {
+  async #placed(append: Append, last: string | undefined): Promise<RecordedEvent[]> {
     const { events } = append
     if (last !== undefined && events.length === 1) return [RecordedEvent.committed(events[0]!, last)]
-    const live = last === undefined ? undefined : await this.#options.tail.upTo(last, events.length, liveMsMax)
-    if (live?.every(({ id }, i) => id === events[i]!.id)) return events.map((event, i) => RecordedEvent.committed(event, live[i]!.position))
+    const live =
+      last === undefined
+        ? undefined
+        : await this.#options.tail.upTo(positionOf(last, events.at(-1)!.metadata.hash), events.length, liveMsMax)
+    if (live?.every(({ id }, i) => id === events[i]!.id)) return events.map((event, i) => RecordedEvent.committed(event, live[i]!.place))
     const stored = await this.#patiently(() => this.#stored(append)).catch((error: unknown) => {
       throw new AppendOutcomeUnknown('The append was committed, but where could not be read', { cause: error })
     })
@@ -206,9 +203,9 @@ export class Appender {
   async #followAppends(): Promise<void> {
     const { tail, reads, deadlineMs } = this.#options
     if (this.#follows === undefined && !tail.isRunning) {
-      const end = await this.#patiently(() => reads.end(deadlineMs))
+      const head = await this.#patiently(() => reads.head(deadlineMs))
       if (this.#follows === undefined && !this.#closed) {
-        tail.addReader(end)
+        tail.addReader(head)
         this.#follows = setTimeout(() => this.#unfollow(), followMs).unref()
       }
     }
@@ -279,7 +276,7 @@ export class Appender {
 
 function originalsOf({ events }: Append, inPlace: readonly RecordedEvent[]): RecordedEvent[] | undefined {
   if (inPlace.length !== events.length || inPlace.some(({ id }, i) => id !== events[i]!.id)) return undefined
-  return events.map((event, i) => RecordedEvent.committed(event, inPlace[i]!.position))
+  return events.map((event, i) => RecordedEvent.committed(event, inPlace[i]!.place))
 }
 
 /** Lets so many through at once, and the others in their order. */

@@ -1,14 +1,14 @@
 import shared from '@eventstore/db-client/generated/shared_pb.js'
 import type streams from '@eventstore/db-client/generated/streams_pb.js'
-import { NO_STREAM, type Position } from '../../domain/event-store.js'
+import { NO_STREAM } from '../../domain/event-store.js'
 import { isNotSent } from './errors.js'
 import type { BatchAppendCall } from './internals.js'
-import { findPosition } from './positions.js'
+import { findPlace } from './positions.js'
 
 /** How the server answered an append, or why it did not. */
 export type Reply =
-  /** Committed, now or before; `position` is the last event's, where the server tells it. */
-  | { kind: 'committed'; position: Position | undefined }
+  /** Committed, now or before; `place` is the last event's, where the server tells it. */
+  | { kind: 'committed'; place: string | undefined }
   | { kind: 'conflict'; actualRevision: number }
   /** Never: the server says no to this very append. */
   | { kind: 'refused'; reason: string }
@@ -79,7 +79,7 @@ export class BatchStream {
 function toReply(response: streams.BatchAppendResp): Reply {
   const success = response.getSuccess()
   const at = success?.getPosition()
-  if (success !== undefined) return { kind: 'committed', position: at && findPosition(at.getCommitPosition(), at.getPreparePosition()) }
+  if (success !== undefined) return { kind: 'committed', place: at && findPlace(at.getCommitPosition(), at.getPreparePosition()) }
   const error = response.getError()
   const details = error?.getDetails()
   const type = details?.getTypeName() ?? ''

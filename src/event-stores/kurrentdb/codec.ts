@@ -2,7 +2,7 @@ import type { AllStreamRecordedEvent, RecordedEvent as StoredEvent } from '@even
 import shared from '@eventstore/db-client/generated/shared_pb.js'
 import streams from '@eventstore/db-client/generated/streams_pb.js'
 import { type Append, type EventMetadata, NO_STREAM, type ProposedEvent, RecordedEvent } from '../../domain/event-store.js'
-import { toPosition } from './positions.js'
+import { toPlace } from './positions.js'
 
 /**
  * Data and metadata are JSON, but are sent as opaque bytes: as "JSON" the client would serialise and parse them itself,
@@ -57,10 +57,10 @@ export function decodeEvent(event: StoredEvent | AllStreamRecordedEvent, streamP
       revision: Number(event.revision),
       dataJson: textOf(event.data),
     },
-    toPosition(position.commit, position.prepare),
+    toPlace(position.commit, position.prepare),
     '',
-    // The client has parsed the metadata already.
-    { data: undefined, metadata: event.metadata as unknown as EventMetadata },
+    // The client has parsed the metadata already. An event of another writer may have none.
+    { data: undefined, metadata: (event.metadata ?? {}) as unknown as EventMetadata },
   )
 }
 

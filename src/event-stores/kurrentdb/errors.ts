@@ -17,7 +17,12 @@ const grpcPermissionDenied = 7
  */
 export function isTransient(error: unknown): boolean {
   const { type, code } = error as { type?: unknown; code?: unknown }
-  return !refusals.has(type) && code !== grpcInvalidArgument && code !== grpcPermissionDenied
+  return !refusals.has(type) && code !== grpcInvalidArgument && code !== grpcPermissionDenied && !isInvalidPosition(error)
+}
+
+/** Whether a read was to begin at a place where nothing begins: a forged one, or one of another log. */
+export function isInvalidPosition(error: unknown): boolean {
+  return error instanceof Error && /InvalidPosition|invalid position/.test(error.message)
 }
 
 /** Whether a call ended before it had a connection to go out by. */

@@ -14,6 +14,7 @@ import {
 } from '../../domain/event-store.js'
 import type { Logger } from '../../domain/logger.js'
 import { untilClosed } from '../until-closed.js'
+import { ConfirmedPositions } from '../confirmed-positions.js'
 import { Appender } from './appender.js'
 import { Connection } from './connection.js'
 import { LiveTail } from './live-tail.js'
@@ -48,6 +49,7 @@ export class KurrentDbEventStore implements EventStore {
   readonly #reads: Reads
   readonly #appender: Appender
   readonly #tail: LiveTail
+  readonly #confirmed = new ConfirmedPositions()
   readonly #closing = new AbortController()
 
   private constructor(options: KurrentDbEventStoreOptions) {
@@ -118,8 +120,10 @@ export class KurrentDbEventStore implements EventStore {
     return this.#reading(() => this.#reads.head())
   }
 
-  isPosition(text: string): boolean {
-    return isPosition(text)
+  async confirms(text: string): Promise<boolean> {
+    if (!isPosition(text)) return false
+    if (text === zeroPosition || this.#tail.has(text)) return true
+    return this.#confirmed.confirms(text, () => this.#reading(() => this.#reads.positionAt(text)))
   }
 
   async close(): Promise<void> {

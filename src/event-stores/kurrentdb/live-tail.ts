@@ -4,7 +4,7 @@ import { backoffMs, pause } from '../retry.js'
 import { settleable } from '../settleable.js'
 import { decodeEvent } from './codec.js'
 import type { Connection } from './connection.js'
-import { fromPosition, zeroPosition } from './positions.js'
+import { fromPosition, later, zeroPosition } from './positions.js'
 import type { Reads } from './reads.js'
 
 export interface LiveTailOptions {
@@ -35,6 +35,8 @@ export class LiveTail {
   /** All that came after this place, up to the position, is here. */
   #start: Position = zeroPosition
   #position: Position = zeroPosition
+  /** Up to this place the server has nothing of ours beyond #position: where the next subscription begins. */
+  #passed = zeroPosition
   #readers = 0
   #stop: AbortController | undefined
   #running: Promise<void> = Promise.resolve()
@@ -59,7 +61,7 @@ export class LiveTail {
     if (this.#readers++ > 0) return
     this.#events = []
     this.#evicted = this.#bytes = 0
-    this.#start = this.#position = end
+    this.#start = this.#position = this.#passed = end
     const stop = (this.#stop = new AbortController())
     // One after the other: what is left of the last subscription must not add to this one.
     this.#running = this.#running.then(() => this.#run(stop.signal))
@@ -80,6 +82,12 @@ export class LiveTail {
     if (after < this.#start) return undefined
     const first = this.#indexAfter(after)
     return this.#events.slice(first, first + limit)
+  }
+
+  /** Whether the event at this position is in memory. */
+  has(position: Position): boolean {
+    const end = this.#indexAfter(position)
+    return end > this.#evicted && this.#events[end - 1]!.position === position
   }
 
   /** Ends when there is more than `position`, or the signal aborts. */
@@ -145,16 +153,16 @@ export class LiveTail {
     const { promise: over, resolve: end } = settleable()
     let checkpoint = zeroPosition
     const subscription = session.client.subscribeToAll({
-      fromPosition: fromPosition(this.#position),
-      filter: reads.filter([], (position) => {
-        checkpoint = position
+      fromPosition: fromPosition(later(this.#position, this.#passed)),
+      filter: reads.filter([], (place) => {
+        checkpoint = place
         passCheckpoint()
       }),
       requiresLeader: session.requiresLeader,
     })
     // A checkpoint is told in its place, while events before it may still wait in the buffer.
     const passCheckpoint = (): void => {
-      if (checkpoint > this.#position && subscription.readableLength === 0) this.#moveTo(checkpoint)
+      if (subscription.readableLength === 0) this.#passed = later(this.#passed, checkpoint)
     }
     const fail = (error: unknown): void => {
       connection.failed(session, error)

@@ -16,12 +16,13 @@ import {
   StoreUnavailable,
   type StreamPage,
 } from '../../domain/event-store.js'
+import { positionOf } from '../../domain/position.js'
 import { CutPage } from '../cut-page.js'
 import { settleable } from '../settleable.js'
 import { decodeEvent } from './codec.js'
 import type { Connection, Session } from './connection.js'
-import { toStoreError } from './errors.js'
-import { findPosition, fromPosition, later, toPosition, zeroPosition } from './positions.js'
+import { isInvalidPosition, toStoreError } from './errors.js'
+import { findPlace, fromPosition, later, toPlace, zeroPosition } from './positions.js'
 
 /** How many events the server looks at before it answers, and between two checkpoints. */
 export const searchWindowEvents = 512
@@ -38,7 +39,7 @@ interface Source {
 export class Reads {
   readonly #connection: Connection
   readonly #streamPrefix: string
-  /** The end of the log when it was last looked at, and the last event before it that is ours. */
+  /** The place of the log's end when it was last looked at, and the position of the last event before it that is ours. */
   #seen = { end: zeroPosition, head: zeroPosition }
 
   constructor(connection: Connection, streamPrefix: string) {
@@ -105,35 +106,44 @@ export class Reads {
   }
 
   /** The position of the last event that is ours; what others and the server itself write is passed over. */
-  async head(): Promise<Position> {
+  async head(silenceMs = silenceMsMax): Promise<Position> {
     const { end, head } = this.#seen
-    let newEnd: Position | undefined
-    let next: Position | undefined
+    let newEnd: string | undefined
+    let next: string | undefined
     for (let pageEvents = 1; ; pageEvents = Math.min(pageEvents * 16, headPageEventsMax)) {
-      const page = await this.#backwards(next, pageEvents)
-      newEnd ??= page[0] === undefined ? zeroPosition : positionOf(page[0])
+      const page = await this.#all(BACKWARDS, next, pageEvents, silenceMs)
+      newEnd ??= placeOf(page[0])
       const ours = page.find((resolved) => this.#isOurs(resolved))
-      next = page.at(-1) === undefined ? undefined : positionOf(page.at(-1)!)
-      const found = ours !== undefined && positionOf(ours) > head ? positionOf(ours) : undefined
+      next = page.at(-1) === undefined ? undefined : placeOf(page.at(-1))
+      const found = ours !== undefined && placeOf(ours) > head ? toPosition(ours) : undefined
       if (found === undefined && next !== undefined && next > end && page.length === pageEvents) continue
       this.#seen = { end: later(this.#seen.end, newEnd), head: later(this.#seen.head, found ?? head) }
       return found ?? head
     }
   }
 
-  /** The very end of the log, whosever events are there. */
-  async end(silenceMs = silenceMsMax): Promise<Position> {
-    const [last] = await this.#backwards(undefined, 1, silenceMs)
-    return last === undefined ? zeroPosition : positionOf(last)
+  /** The place of the very end of the log, whosever events are there. */
+  async end(silenceMs = silenceMsMax): Promise<string> {
+    const [last] = await this.#all(BACKWARDS, undefined, 1, silenceMs)
+    return placeOf(last)
   }
 
-  filter(prefixes: readonly string[], checkpointReached?: (position: Position) => void): ServerFilter {
+  /** The position of the event that begins where `position` says; undefined where none of ours does. */
+  async positionAt(position: Position): Promise<Position | undefined> {
+    const [found] = await this.#all(FORWARDS, position, 1).catch((error: unknown) => {
+      if (isInvalidPosition(error)) return []
+      throw error
+    })
+    return found !== undefined && this.#isOurs(found) ? toPosition(found) : undefined
+  }
+
+  filter(prefixes: readonly string[], checkpointReached?: (place: string) => void): ServerFilter {
     const options = {
       maxSearchWindow: searchWindowEvents,
       checkpointInterval: 1,
       checkpointReached: (_: unknown, { commit, prepare }: { commit: bigint; prepare: bigint }) => {
-        const position = findPosition(commit, prepare)
-        if (position !== undefined) checkpointReached?.(position)
+        const place = findPlace(commit, prepare)
+        if (place !== undefined) checkpointReached?.(place)
       },
     }
     const all = prefixes.length === 0 ? [''] : prefixes
@@ -146,11 +156,17 @@ export class Reads {
     return event !== undefined && event.streamId.startsWith(this.#streamPrefix) && !event.streamId.startsWith('$')
   }
 
-  async #backwards(from: Position | undefined, maxCount: number, silenceMs = silenceMsMax): Promise<AllStreamResolvedEvent[]> {
+  /** Of the whole database; from the end where `from` is undefined. Backwards what begins at `from` is left out. */
+  async #all(
+    direction: typeof FORWARDS | typeof BACKWARDS,
+    from: string | undefined,
+    maxCount: number,
+    silenceMs = silenceMsMax,
+  ): Promise<AllStreamResolvedEvent[]> {
     const page: AllStreamResolvedEvent[] = []
     await this.#drain((session) => {
       const start = from === undefined ? END : fromPosition(from)
-      const options = { direction: BACKWARDS, maxCount, requiresLeader: session.requiresLeader } as const
+      const options = { direction, maxCount, requiresLeader: session.requiresLeader }
       const source = session.client.readAll({ ...options, fromPosition: start })
       source.on('data', (event) => page.push(event))
       return { source, leave: () => source.cancel() }
@@ -189,6 +205,12 @@ export class Reads {
   }
 }
 
-function positionOf({ event }: AllStreamResolvedEvent): Position {
-  return event === undefined ? zeroPosition : toPosition(event.position.commit, event.position.prepare)
+function placeOf(resolved: AllStreamResolvedEvent | undefined): string {
+  const event = resolved?.event
+  return event === undefined ? zeroPosition : toPlace(event.position.commit, event.position.prepare)
+}
+
+function toPosition(resolved: AllStreamResolvedEvent): Position {
+  const { hash } = (resolved.event?.metadata ?? {}) as { hash?: unknown }
+  return positionOf(placeOf(resolved), hash)
 }

@@ -14,7 +14,7 @@ import { BatchEncoder } from './batch-encoder.js'
 import type { Connection } from './connection.js'
 import { isConnectionLoss, isTransient } from './errors.js'
 import type { LogTail } from './log-tail.js'
-import { toPosition } from './positions.js'
+import { toPlace } from './positions.js'
 import { schemaName } from './schema.js'
 
 export interface AppenderOptions {
@@ -162,7 +162,7 @@ export class Appender {
   }
 
   #appended(pending: PendingAppend, firstPosition: number, committed: RecordedEvent[]): void {
-    const events = pending.append.events.map((event, i) => RecordedEvent.committed(event, toPosition(firstPosition + i)))
+    const events = pending.append.events.map((event, i) => RecordedEvent.committed(event, toPlace(firstPosition + i)))
     for (const event of events) committed.push(event)
     this.#queue.done(pending)
     pending.resolve({ outcome: 'appended', events })
@@ -175,7 +175,7 @@ export class Appender {
     this.#options.tail.noticed(Number(originals.at(-1)))
     pending.resolve({
       outcome: 'duplicate',
-      events: pending.append.events.map((event, i) => RecordedEvent.committed(event, toPosition(originals[i]!))),
+      events: pending.append.events.map((event, i) => RecordedEvent.committed(event, toPlace(originals[i]!))),
     })
   }
 

@@ -91,6 +91,11 @@ export class LogTail {
     return events
   }
 
+  /** The event at a position, where it is in memory. */
+  at(position: number): RecordedEvent | undefined {
+    return position >= this.#first && position <= this.#last ? this.#ring[position % this.#ring.length] : undefined
+  }
+
   /** Ends when there is more than `position`, or the signal aborts. */
   waitPast(position: number, signal: AbortSignal): Promise<void> {
     if (this.#last > position || signal.aborted) return Promise.resolve()

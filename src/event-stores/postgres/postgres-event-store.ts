@@ -14,12 +14,13 @@ import {
   type StreamPage,
 } from '../../domain/event-store.js'
 import { untilClosed } from '../until-closed.js'
+import { ConfirmedPositions } from '../confirmed-positions.js'
 import { Appender } from './appender.js'
 import { Connection } from './connection.js'
 import { isTransient, type Logger, silentLogger } from './errors.js'
 import { HeadWatcher } from './head-watcher.js'
 import { LogTail } from './log-tail.js'
-import { fromPosition, isPosition, toPosition } from './positions.js'
+import { isPosition, numberOf, toPlace, zeroPosition } from './positions.js'
 import { Reads } from './reads.js'
 import { ensureSchema } from './schema.js'
 import { followAll, followStream, pageEventsMax } from './subscriptions.js'
@@ -53,6 +54,7 @@ export class PostgresEventStore implements EventStore {
   readonly #connection: Connection
   readonly #tail: LogTail
   readonly #closing: AbortController
+  readonly #confirmed = new ConfirmedPositions()
   #appender!: Appender
   #watcher!: HeadWatcher
 
@@ -85,8 +87,8 @@ export class PostgresEventStore implements EventStore {
     opened.push(() => pool.end())
     const reads = new Reads(pool)
     const tail = new LogTail({
-      start: await reads.head(),
-      read: (after) => reads.page(after, { limit: pageEventsMax }),
+      start: numberOf(await reads.head()),
+      read: (after) => reads.page(toPlace(after), { limit: pageEventsMax }),
       eventsMax: options.recentEventsMax ?? 8_192,
       bytesMax: options.recentBytesMax ?? 64 << 20,
       signal: closing.signal,
@@ -124,13 +126,14 @@ export class PostgresEventStore implements EventStore {
     return this.#reads.stream(stream, options)
   }
 
-  async readAll(after: Position | undefined, options: ReadAllOptions): Promise<LogPage> {
-    const { events, position, isEnd } = await this.#reads.page(fromPosition(after), options)
-    return { events, position: toPosition(position), isEnd }
+  readAll(after: Position | undefined, options: ReadAllOptions): Promise<LogPage> {
+    return this.#reads.page(after ?? zeroPosition, options)
   }
 
   subscribeToAll(after: Position | undefined, { prefixes = [] }: Filter, signal: AbortSignal): AsyncIterable<FeedItem> {
-    const start = fromPosition(after)
+    const start = after ?? zeroPosition
+    // A wrong one is the caller's to hear, not to be tried again for ever.
+    numberOf(start)
     return untilClosed(signal, this.#closing.signal, (either) =>
       followAll({ tail: this.#tail, reads: this.#reads }, start, prefixes, either),
     )
@@ -142,12 +145,17 @@ export class PostgresEventStore implements EventStore {
     )
   }
 
-  async head(): Promise<Position> {
-    return toPosition(await this.#reads.head())
+  head(): Promise<Position> {
+    return this.#reads.head()
   }
 
-  isPosition(text: string): boolean {
-    return isPosition(text)
+  async confirms(text: string): Promise<boolean> {
+    if (!isPosition(text)) return false
+    const number = numberOf(text)
+    if (number === 0) return text === zeroPosition
+    const recent = this.#tail.at(number)
+    if (recent !== undefined) return recent.position === text
+    return this.#confirmed.confirms(text, () => this.#reads.positionAt(number))
   }
 
   async close(): Promise<void> {

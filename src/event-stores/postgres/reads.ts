@@ -1,8 +1,17 @@
 import type pg from 'pg'
-import { READ_BYTES_MAX, type ReadAllOptions, type ReadStreamOptions, RecordedEvent, type StreamPage } from '../../domain/event-store.js'
+import {
+  type LogPage,
+  type Position,
+  READ_BYTES_MAX,
+  type ReadAllOptions,
+  type ReadStreamOptions,
+  RecordedEvent,
+  type StreamPage,
+} from '../../domain/event-store.js'
+import { hashInMetadata, positionOf } from '../../domain/position.js'
 import { Gatherer } from '../../gatherer.js'
 import { reading } from './errors.js'
-import { toPosition } from './positions.js'
+import { numberOf, toPlace, zeroPosition } from './positions.js'
 import { schemaName } from './schema.js'
 
 type EventRow = [
@@ -15,6 +24,9 @@ type EventRow = [
   metadata: string,
   isLast: boolean,
 ]
+
+/** A place of the log; nulls: the log is empty. */
+type PlaceRow = [position: string | null, metadata: string | null]
 
 /** How many events one filtered read looks at: where the filter drops them all, the page still comes soon. */
 const scannedEventsMax = 50_000
@@ -39,9 +51,12 @@ SELECT ${columns} FROM (${cut(`SELECT * FROM ${schemaName}.events WHERE position
 /*
  * The head and the events come from one snapshot. The range is over positions, and they are dense, so it bounds
  * the work. ^@ (starts with) against an array can't tempt the planner to the index by stream: that would sort.
+ * `last` is the last event that was looked at, whether the filter lets it through or not.
  */
 const filteredPage = `
-SELECT h.position, ${columns} FROM ${schemaName}.log_head h LEFT JOIN LATERAL (${cut(
+SELECT h.position, last.position, last.metadata, ${columns} FROM ${schemaName}.log_head h
+LEFT JOIN ${schemaName}.events last ON last.position = least(h.position, $1::bigint + ${scannedEventsMax})
+LEFT JOIN LATERAL (${cut(
   `SELECT * FROM ${schemaName}.events WHERE position > $1 AND position <= $1::bigint + ${scannedEventsMax} AND stream ^@ ANY ($4::text[])`,
   'position',
   '$2',
@@ -60,7 +75,9 @@ CROSS JOIN LATERAL (${cut(
 )}) e ORDER BY asked.n, e.revision ${order}`
 const forwards = { name: 'read_forwards', text: pages('>=', 'ASC') }
 const backwards = { name: 'read_backwards', text: pages('<=', 'DESC') }
-const head = `SELECT position FROM ${schemaName}.log_head`
+const head = `
+SELECT h.position, e.metadata FROM ${schemaName}.log_head h LEFT JOIN ${schemaName}.events e ON e.position = h.position`
+const places = `SELECT position, metadata FROM ${schemaName}.events WHERE position = ANY($1::bigint[])`
 
 const revisionMax = 2 ** 31 - 1
 
@@ -71,26 +88,31 @@ interface AskedPage {
   bytesMax: number
 }
 
-/** A LogPage with its position as a number. */
-interface NumberedPage {
-  events: RecordedEvent[]
-  position: number
-  isEnd: boolean
-}
-
-/** What is read from the database, with positions as numbers. All throw StoreUnavailable when it can't be read now. */
+/** What is read from the database. All throw StoreUnavailable when it can't be read now. */
 export class Reads {
   readonly #pool: pg.Pool
   readonly #forwards = new Gatherer((asked: readonly AskedPage[]) => this.#pages(forwards, asked), 2, bytesOf)
   readonly #backwards = new Gatherer((asked: readonly AskedPage[]) => this.#pages(backwards, asked), 2, bytesOf)
+  readonly #places = new Gatherer((asked: readonly number[]) => this.#positionsAt(asked))
 
   constructor(pool: pg.Pool) {
     this.#pool = pool
   }
 
-  async head(): Promise<number> {
-    const [row] = await this.#rows<[string]>('log_head', head, [])
-    return Number(row![0])
+  async head(): Promise<Position> {
+    const [row] = await this.#rows<PlaceRow>('log_head', head, [])
+    return toPosition(row!)
+  }
+
+  /** The position of the n-th event; undefined where the log does not reach so far. Calls of one turn are asked together. */
+  positionAt(n: number): Promise<Position | undefined> {
+    return this.#places.find(n)
+  }
+
+  async #positionsAt(asked: readonly number[]): Promise<(Position | undefined)[]> {
+    const rows = await this.#rows<[string, string]>('places', places, [asked])
+    const found = new Map(rows.map((row) => [Number(row[0]), toPosition(row)]))
+    return asked.map((n) => found.get(n))
   }
 
   stream(stream: string, { direction = 'forwards', from, limit, bytesMax = READ_BYTES_MAX }: ReadStreamOptions): Promise<StreamPage> {
@@ -116,20 +138,22 @@ export class Reads {
   }
 
   /** A page of the whole log; see EventStore.readAll. */
-  async page(after: number, { prefixes = [], limit, bytesMax = READ_BYTES_MAX }: ReadAllOptions): Promise<NumberedPage> {
+  async page(after: Position, { prefixes = [], limit, bytesMax = READ_BYTES_MAX }: ReadAllOptions): Promise<LogPage> {
     if (prefixes.length > 0) return this.#filteredPage(after, prefixes, limit, bytesMax)
-    const rows = await this.#rows<EventRow>('read_all', page, [after, limit, bytesMax])
-    return { events: rows.map(toEvent), position: Number(rows.at(-1)?.[0] ?? after), isEnd: rows.length === 0 || isLast(rows.at(-1)!) }
+    const rows = await this.#rows<EventRow>('read_all', page, [numberOf(after), limit, bytesMax])
+    const events = rows.map(toEvent)
+    return { events, position: events.at(-1)?.position ?? after, isEnd: rows.length === 0 || isLast(rows.at(-1)!) }
   }
 
-  async #filteredPage(after: number, prefixes: readonly string[], limit: number, bytesMax: number): Promise<NumberedPage> {
-    const rows = await this.#rows<[head: string, ...EventRow]>(undefined, filteredPage, [after, limit, bytesMax, prefixes])
-    const head = Number(rows[0]![0])
-    const found = rows.filter((row) => row[1] !== null).map(([, ...event]) => event)
-    const last = found.at(-1)
-    const isCut = last !== undefined && !isLast(last)
-    const position = isCut ? Number(last[0]) : Math.max(after, Math.min(after + scannedEventsMax, head))
-    return { events: found.map(toEvent), position, isEnd: position >= head }
+  async #filteredPage(after: Position, prefixes: readonly string[], limit: number, bytesMax: number): Promise<LogPage> {
+    const values = [numberOf(after), limit, bytesMax, prefixes]
+    const rows = await this.#rows<[head: string, ...PlaceRow, ...EventRow]>(undefined, filteredPage, values)
+    const [head, ...lookedAt] = rows[0]!
+    const found = rows.filter((row) => row[3] !== null).map(([, , , ...event]) => event)
+    const events = found.map(toEvent)
+    const isCut = found.length > 0 && !isLast(found.at(-1)!)
+    const position = isCut ? events.at(-1)!.position : later(after, toPosition([lookedAt[0], lookedAt[1]]))
+    return { events, position, isEnd: numberOf(position) >= Number(head) }
   }
 
   async #rows<Row extends unknown[]>(name: string | undefined, text: string, values: unknown[]): Promise<Row[]> {
@@ -146,7 +170,15 @@ const eventBytesMax = 128 << 10
 const bytesOf = ({ limit, bytesMax }: AskedPage): number => Math.min(bytesMax, limit * eventBytesMax)
 
 function toEvent([position, stream, revision, id, type, dataJson, metadataJson]: EventRow): RecordedEvent {
-  return new RecordedEvent({ id, type, stream, revision, dataJson }, toPosition(position), metadataJson)
+  return new RecordedEvent({ id, type, stream, revision, dataJson }, toPlace(position), metadataJson)
+}
+
+function toPosition([place, metadataJson]: PlaceRow): Position {
+  return place === null || metadataJson === null ? zeroPosition : positionOf(toPlace(place), hashInMetadata(metadataJson))
+}
+
+function later(a: Position, b: Position): Position {
+  return a > b ? a : b
 }
 
 function isLast(row: EventRow): boolean {

@@ -1,6 +1,6 @@
-import { type FeedItem, NO_STREAM, type RecordedEvent } from '../../domain/event-store.js'
+import { type FeedItem, NO_STREAM, type Position, type RecordedEvent } from '../../domain/event-store.js'
 import type { LogTail } from './log-tail.js'
-import { toPosition } from './positions.js'
+import { numberOf } from './positions.js'
 import type { Reads } from './reads.js'
 import { persistently } from '../retry.js'
 
@@ -19,36 +19,40 @@ const droppedEventsMax = 10_000
 /** The whole log from after `after`, from memory where the tail reaches back so far, else from the database. */
 export async function* followAll(
   log: Log,
-  after: number,
+  after: Position,
   prefixes: readonly string[],
   signal: AbortSignal,
 ): AsyncGenerator<FeedItem, void> {
   const { tail } = log
   const pages = new Pages(log, prefixes, signal)
-  let cursor = after
-  let said = after
+  let position = after
+  let cursor = numberOf(after)
+  let said = cursor
   tail.addReader()
   try {
-    const target = await persistently(() => log.reads.head(), signal)
-    if (target === undefined) return
+    const head = await persistently(() => log.reads.head(), signal)
+    if (head === undefined) return
+    const target = numberOf(head)
     tail.noticed(target)
     for (let behind = true; !signal.aborted; ) {
       if (behind && cursor >= target) {
         behind = false
         said = cursor
-        yield { kind: 'caughtUp', position: toPosition(cursor) }
+        yield { kind: 'caughtUp', position }
       } else if (cursor > said && (cursor >= tail.position || cursor - said >= droppedEventsMax)) {
         // Said also before each wait: who waits for a position that the filter drops would wait for ever.
         said = cursor
-        yield { kind: 'checkpoint', position: toPosition(cursor) }
+        yield { kind: 'checkpoint', position }
       } else if (cursor >= tail.position) {
         await tail.waitPast(cursor, signal)
       } else {
-        const page = await pages.after(cursor)
+        const page = await pages.after(position, cursor)
         if (page === undefined) return
-        cursor = page.position
-        if (page.events.length === 0) continue
-        said = Number(page.events.at(-1)!.position)
+        position = page.position
+        cursor = numberOf(position)
+        const last = page.events.at(-1)
+        if (last === undefined) continue
+        said = numberOf(last.position)
         yield { kind: 'events', events: page.events }
       }
     }
@@ -97,10 +101,11 @@ class Pages {
     this.#signal = signal
   }
 
-  async after(cursor: number): Promise<{ events: readonly RecordedEvent[]; position: number } | undefined> {
-    const recent = this.#log.tail.take(cursor, pageEventsMax)
-    if (recent !== undefined) return { events: this.#filter(recent), position: cursor + recent.length }
-    return persistently(() => this.#log.reads.page(cursor, { prefixes: this.#prefixes, limit: pageEventsMax }), this.#signal)
+  /** `number`: that of the event at `position`. */
+  async after(position: Position, number: number): Promise<{ events: readonly RecordedEvent[]; position: Position } | undefined> {
+    const recent = this.#log.tail.take(number, pageEventsMax)
+    if (recent !== undefined) return { events: this.#filter(recent), position: recent.at(-1)?.position ?? position }
+    return persistently(() => this.#log.reads.page(position, { prefixes: this.#prefixes, limit: pageEventsMax }), this.#signal)
   }
 
   #filter(events: RecordedEvent[]): RecordedEvent[] {

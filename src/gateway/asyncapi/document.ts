@@ -105,7 +105,7 @@ function messagesOf(schemas: JsonMap): JsonMap {
     const more =
       type === 'events'
         ? Object.entries(eventExamples).map(([eventType, data]) =>
-            exampleOf({ type, events: [eventExample(eventType, data)], resume: '0000000000004711' }, eventType),
+            exampleOf({ type, events: [eventExample(eventType, data)], resume: '0000000000004711.Ab3dE_9x' }, eventType),
           )
         : [exampleOf(notes.example)]
     add(keyOfServer(type), type, schema, notes, more)

@@ -5,7 +5,7 @@ import type { serverFrames } from '../server-frames.js'
 
 const conversationId = 'g-Zm9vYmFyYmF6cXV4MTIzNA'
 const at = '2026-05-04T09:30:00.125Z'
-const position = '0000000000004711'
+const position = '0000000000004711.Ab3dE_9x'
 const content = { type: 'text', text: 'Hello Bob' }
 
 interface Documented {
@@ -21,14 +21,14 @@ export const clientFrameNotes: Record<keyof ClientFrames, AsClientFrame> = {
     summary: 'Says who is there; comes first, within 10 s',
     description:
       "Without `position`: from now on. With one: everything of one's conversations after it, then live, nothing missing and nothing twice; then the receipts that moved. " +
-      'After more than 10,000 missed events, or with an unknown position, `ok` has `recovered: false`. With `acks: true` what is not acknowledged within 5 s comes again, at most three times. ' +
+      'After more than 10,000 missed events, or with a position of another log, `ok` has `recovered: false` and says why in `reason`. With `acks: true` what is not acknowledged within 5 s comes again, at most three times. ' +
       "The token's `deviceId` must agree with one given here; without both the server makes one.",
     example: {
       type: 'hello',
       ref: 1,
       token: 'eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJhbGljZSJ9.c2ln',
       deviceId: 'phone',
-      position: '0000000000004700',
+      position: '0000000000004700.f0Qk-2Lm',
       acks: true,
     },
     answer: {
@@ -37,7 +37,7 @@ export const clientFrameNotes: Record<keyof ClientFrames, AsClientFrame> = {
       sessionId: '7b0c9d6e-3f3a-4c55-9d0a-1c2f5a6b7c8d',
       userId: 'alice',
       deviceId: 'phone',
-      position: '0000000000004700',
+      position: '0000000000004700.f0Qk-2Lm',
       recovered: true,
       heartbeatMs: 30_000,
     },
@@ -52,30 +52,30 @@ export const clientFrameNotes: Record<keyof ClientFrames, AsClientFrame> = {
   'message.edit': {
     summary: 'Edits a message; its sender',
     example: { type: 'message.edit', ref: 3, conversationId, seq: 17, content: { type: 'text', text: 'Hello Bob!' } },
-    answer: { type: 'ok', ref: 3, seq: 18, position: '0000000000004712' },
+    answer: { type: 'ok', ref: 3, seq: 18, position: '0000000000004712.p7Rt1aZ_' },
   },
   'message.recall': {
     summary: 'Recalls a message; its sender, the owner and admins',
     description: 'Its content, and that of its edits, is then served by no read.',
     example: { type: 'message.recall', ref: 4, conversationId, seq: 17 },
-    answer: { type: 'ok', ref: 4, seq: 19, position: '0000000000004713' },
+    answer: { type: 'ok', ref: 4, seq: 19, position: '0000000000004713.p7Rt1aZ_' },
   },
   'reaction.add': {
     summary: 'Reacts to a message',
     description: 'At most 50 different ones a message.',
     example: { type: 'reaction.add', ref: 5, conversationId, seq: 17, emoji: '👍' },
-    answer: { type: 'ok', ref: 5, seq: 20, position: '0000000000004714' },
+    answer: { type: 'ok', ref: 5, seq: 20, position: '0000000000004714.p7Rt1aZ_' },
   },
   'reaction.remove': {
     summary: "Takes one's own reaction away",
     example: { type: 'reaction.remove', ref: 6, conversationId, seq: 17, emoji: '👍' },
-    answer: { type: 'ok', ref: 6, seq: 20, position: '0000000000004714', unchanged: true },
+    answer: { type: 'ok', ref: 6, seq: 20, position: '0000000000004714.p7Rt1aZ_', unchanged: true },
   },
   read: {
     summary: "Moves one's own read cursor",
     description: 'Everything up to `seq` is read. Without `ref` nothing is answered, and it may be coalesced for a second.',
     example: { type: 'read', ref: 7, conversationId, seq: 17 },
-    answer: { type: 'ok', ref: 7, readSeq: 17, position: '0000000000004715' },
+    answer: { type: 'ok', ref: 7, readSeq: 17, position: '0000000000004715.p7Rt1aZ_' },
   },
   ack: {
     summary: 'All up to `seq` has arrived on this device',
@@ -160,7 +160,7 @@ export const serverFrameNotes: Record<keyof typeof serverFrames, Documented> = {
   head: {
     summary: 'There is more up to here: pull it with `events.get`',
     description: 'In place of events; and before the `MemberJoined` of who comes back, up to what it missed in between.',
-    example: { type: 'head', conversationId, seq: 42, resume: '0000000000004790' },
+    example: { type: 'head', conversationId, seq: 42, resume: '0000000000004790.p7Rt1aZ_' },
   },
   receipt: {
     summary: "A member's cursor moved, one's own too",
