@@ -42,9 +42,9 @@ export class StoppedServer {
 
   /** Ends when it is ready. */
   async start(starter: Starter): Promise<void> {
-    const [command, args] = starter === 'npm' ? ['npm', ['start']] : [process.execPath, [...nodeOptions, 'scripts/start.mjs']]
+    const [command, ...args] = starter === 'npm' ? ['npm', 'start'] : [process.execPath, ...nodeOptions, 'scripts/start.mjs']
     this.output = ''
-    this.#child = spawn(command as string, args as string[], { cwd: this.#dir, env: this.#env, stdio: ['ignore', 'pipe', 'pipe'] })
+    this.#child = spawn(command, args, { cwd: this.#dir, env: this.#env, stdio: ['ignore', 'pipe', 'pipe'] })
     for (const stream of [this.#child.stdout!, this.#child.stderr!]) stream.on('data', (data: Buffer) => (this.output += data.toString()))
     for (const giveUpAt = performance.now() + READY_MS_MAX; performance.now() < giveUpAt; await sleep(LOOK_EVERY_MS)) {
       const isReady = await fetch(`${this.url}/health/ready`).then(

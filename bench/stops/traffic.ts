@@ -63,7 +63,10 @@ export class Traffic {
     const { conversationId } = this.options
     const message = { clientMessageId, content: { type: 'text', text: 'x' } }
     const { code, text } = await this.ask('POST', `/conversations/${conversationId}/messages`, message)
-    if (code !== '2xx') return void (await sleep(50))
+    if (code !== '2xx') {
+      await sleep(50)
+      return undefined
+    }
     const { seq, position } = JSON.parse(text) as { seq: number; position: string }
     this.acknowledged.set(clientMessageId, seq)
     return position
