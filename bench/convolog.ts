@@ -1,6 +1,7 @@
 /** The real server on its core, with a data folder of its own. */
 import { createHmac } from 'node:crypto'
 import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { Program, cpuBetween, main, removeFolder, temporaryFolder } from './processes.js'
 import { worker } from './worker.js'
 
@@ -18,6 +19,7 @@ export const settings = {
 
 const FILL_MS_MAX = 300_000
 const CATCH_UP_MS_MAX = 120_000
+const RETRY_MS = 200
 const ADDED_AT_ONCE_MAX = 1_000
 
 /** What `fill` writes: the first member creates it and sends most of what is in it, the others have sent something too. */
@@ -59,6 +61,11 @@ export class Convolog {
 
   get url(): string {
     return this.#url
+  }
+
+  /** Postgres lies in it, and its socket. */
+  get dataDir(): string {
+    return this.#dataDir
   }
 
   /** Stops the server where it runs, and starts it on what it has written. */
@@ -202,4 +209,16 @@ export async function inParallel<Item, Result>(
   const results: Result[] = []
   for (let at = 0; at < items.length; at += atOnce) results.push(...(await Promise.all(items.slice(at, at + atOnce).map(work))))
   return results
+}
+
+/** Repeats a call that is told to come later, as those are who ask for much, until it is done. */
+export async function later<Answer>(call: () => Promise<Answer>): Promise<Answer> {
+  for (;;) {
+    try {
+      return await call()
+    } catch (error) {
+      if (!/: (?:429|503) /.test((error as Error).message)) throw error
+      await sleep(RETRY_MS)
+    }
+  }
 }

@@ -1,6 +1,5 @@
 /** The conversations of the bench, made over REST, so that any version of the server can be measured. */
-import { setTimeout as sleep } from 'node:timers/promises'
-import { type Convolog, inParallel } from '../convolog.js'
+import { type Convolog, inParallel, later } from '../convolog.js'
 import { kinds, largestContent } from './kinds.js'
 import type { Hostile, OrdinaryJob, Scene } from './messages.js'
 
@@ -9,7 +8,6 @@ const LARGE_CONVERSATIONS = 8
 const LARGE_MESSAGES = 200
 const GROUP_OF = 5
 const AT_ONCE = 16
-const RETRY_MS = 250
 const CATCH_UP_MS_MAX = 120_000
 
 export interface SceneOptions {
@@ -31,7 +29,7 @@ export const hostileAppKeys = (count: number) =>
   Array.from({ length: count }, (_, i) => ({ name: `hostile${i}`, secret: `hostile-secret-${1e9 + i}` }))
 
 export async function makeScene(convolog: Convolog, options: SceneOptions): Promise<Made> {
-  const { position: firstPosition } = await asked(() => convolog.call<{ position: string }>('nobody', 'GET', '/inbox'))
+  const { position: firstPosition } = await later(() => convolog.call<{ position: string }>('nobody', 'GET', '/inbox'))
   const hostile = hostileClients(convolog, options)
   const ordinary = await ordinaryUsers(convolog, options.ordinary)
   const namesOf = (need: 'large' | 'many') => hostile.filter(({ kind }) => kinds[kind]!.needs === need).map(({ userId }) => userId)
@@ -55,10 +53,10 @@ function hostileClients(convolog: Convolog, { hostile, kinds: names }: SceneOpti
 async function ordinaryUsers(convolog: Convolog, count: number): Promise<OrdinaryJob['users']> {
   const names = Array.from({ length: count }, (_, i) => `ordinary-${i}`)
   const directs = await inParallel(everyNth(names, 2), AT_ONCE, ([one = '', other = one]) =>
-    asked(() => convolog.createDirect(one, other === one ? 'ordinary-guest' : other)),
+    later(() => convolog.createDirect(one, other === one ? 'ordinary-guest' : other)),
   )
   const groups = await inParallel(everyNth(names, GROUP_OF), AT_ONCE, ([owner = '', ...memberIds]) =>
-    asked(() => convolog.call<{ conversationId: string }>(owner, 'POST', '/conversations', { type: 'group', memberIds })),
+    later(() => convolog.call<{ conversationId: string }>(owner, 'POST', '/conversations', { type: 'group', memberIds })),
   )
   return names.map((userId, i) => ({
     userId,
@@ -69,12 +67,12 @@ async function ordinaryUsers(convolog: Convolog, count: number): Promise<Ordinar
 
 async function makeLarge(convolog: Convolog, memberIds: readonly string[]): Promise<string> {
   const owner = 'owner-of-large'
-  const { conversationId } = await asked(() =>
+  const { conversationId } = await later(() =>
     convolog.call<{ conversationId: string }>(owner, 'POST', '/conversations', { type: 'group', memberIds }),
   )
   const messages = Array.from({ length: LARGE_MESSAGES }, (_, i) => ({ clientMessageId: `m${i}`, content: largestContent() }))
   await inParallel(messages, AT_ONCE, (message) =>
-    asked(() => convolog.call(owner, 'POST', `/conversations/${conversationId}/messages`, message)),
+    later(() => convolog.call(owner, 'POST', `/conversations/${conversationId}/messages`, message)),
   )
   return conversationId
 }
@@ -86,7 +84,7 @@ async function makeMany(convolog: Convolog, memberIds: readonly string[], count:
     Array.from({ length: count }, (_, i) => memberIds[i % memberIds.length]!),
     AT_ONCE,
     (owner) =>
-      asked(() =>
+      later(() =>
         convolog.call<{ position: string }>(owner, 'POST', '/conversations', {
           type: 'group',
           memberIds: memberIds.filter((userId) => userId !== owner),
@@ -101,15 +99,3 @@ async function makeMany(convolog: Convolog, memberIds: readonly string[], count:
 
 const everyNth = <Item>(items: readonly Item[], n: number): Item[][] =>
   Array.from({ length: Math.ceil(items.length / n) }, (_, i) => items.slice(i * n, (i + 1) * n))
-
-/** Until it is done: a server that is asked for much at once may say "later". */
-async function asked<Answer>(call: () => Promise<Answer>): Promise<Answer> {
-  for (;;) {
-    try {
-      return await call()
-    } catch (error) {
-      if (!/: (?:429|503) /.test((error as Error).message)) throw error
-      await sleep(RETRY_MS)
-    }
-  }
-}
