@@ -1,5 +1,6 @@
 import type { Duplex } from 'node:stream'
 import type { WebSocket } from 'ws'
+import { bytesTakenOf } from '../bytes-taken.js'
 import { Refusal, type RefusalCode } from '../domain/errors.js'
 import { type Position, StoreUnavailable } from '../domain/event-store.js'
 import type { Logger } from '../domain/logger.js'
@@ -15,6 +16,11 @@ export const QUEUED_BYTES_MAX = 1024 * 1024
 const HELD_BYTES_MAX = 512 * 1024
 const UNANSWERED_MAX = 256
 const DRAINED_BYTES = 256 * 1024
+/** A page of events, as an answer. */
+const PAGE_ANSWER_BYTES = 256 * 1024
+const SMALL_ANSWER_BYTES = 2 * 1024
+/** What the answers that are being made for one socket may come to together; further frames wait, unread. */
+export const ANSWERS_BYTES_MAX = 768 * 1024
 
 /** The actor of a connection without hello. */
 export const nobody = { userId: '' }
@@ -46,6 +52,13 @@ export class Connection {
   readonly #logger: Logger
   readonly #rate: FrameRate | undefined
   readonly #inFlight = new Set<Promise<void>>()
+  #inFlightBytes = 0
+  /** Frames that had been read already when too much was in flight, in their order. */
+  #waiting: ClientFrame[] = []
+  /** When something of what waited was last seen to go. */
+  #movedAt = performance.now()
+  readonly #untilDrained = new Set<() => void>()
+  #lastWritten = -1
   #queue: Buffer[] = []
   #queuedBytes = 0
   /** Is written to at the end of this loop turn. */
@@ -57,6 +70,7 @@ export class Connection {
   #isPaused = false
   /** Pushes that came before hello was answered. */
   #early: Buffer[] | undefined
+  #earlyBytes = 0
   #held: Delivery[] | undefined
   #heldBytes = 0
   #resumed: Map<string, number> | undefined
@@ -120,9 +134,15 @@ export class Connection {
 
   /** What is no answer: never before the one to hello. */
   push(frame: Buffer, canWait = false): void {
-    if (this.#early) this.#early.push(frame)
+    if (this.#early) this.#pushEarly(frame)
     else if (canWait) this.#sendLater(frame)
     else this.send(frame)
+  }
+
+  #pushEarly(frame: Buffer): void {
+    this.#early?.push(frame)
+    this.#earlyBytes += frame.length
+    if (this.#earlyBytes > HELD_BYTES_MAX) this.refuse(closeCodes.tooSlow, undefined)
   }
 
   /** Facts from the live feed; held back while older ones are still being sent. `canWait`: where thousands get them. */
@@ -164,6 +184,7 @@ export class Connection {
   /** From now on facts wait until `release`. */
   hold(): void {
     this.#early = []
+    this.#earlyBytes = 0
     this.#held = []
     this.#heldBytes = 0
     this.#heldHeads = new Map()
@@ -213,21 +234,44 @@ export class Connection {
     this.#sendFacts(delivery)
   }
 
-  /** Resolves when little is queued, or the socket is closed. */
+  /** What this connection has in memory for its device: written but not taken by the socket, queued, or held back. */
+  get unsentBytes(): number {
+    return this.#queuedBytes + this.#socket.writableLength + (this.#held || this.#early ? this.#heldBytes + this.#earlyBytes : 0)
+  }
+
+  /** Closes a socket of which nothing was taken for a while though something waits; one that reads slowly moves on. */
+  closeStalled(now: number, afterMs: number): void {
+    const written = bytesTakenOf(this.#socket)
+    if (written !== this.#lastWritten || this.#socket.writableLength === 0) {
+      this.#lastWritten = written
+      this.#movedAt = now
+    } else if (now - this.#movedAt >= afterMs) {
+      if (this.isOpen) this.refuse(closeCodes.tooSlow, undefined)
+      else this.#ws.terminate()
+      this.#movedAt = now
+    }
+  }
+
+  /** Resolves when little is queued, or this is closed: see `closeStalled`. */
   async drained(): Promise<void> {
     while (this.isOpen && this.#queuedBytes + this.#socket.writableLength > DRAINED_BYTES) {
       await new Promise<void>((resolve) => {
         const done = () => {
           this.#socket.off('drain', done)
-          this.#socket.off('close', done)
+          this.#untilDrained.delete(done)
           resolve()
         }
         this.#socket.once('drain', done)
-        this.#socket.once('close', done)
+        this.#untilDrained.add(done)
         this.flush()
-        if (this.#socket.writableLength <= DRAINED_BYTES) done()
+        if (this.#socket.writableLength <= DRAINED_BYTES || !this.isOpen) done()
       })
     }
+  }
+
+  #stopWaiting(): void {
+    this.#waiting = []
+    for (const done of this.#untilDrained) done()
   }
 
   /** Everything queued in one write. Called by the outbox at the end of a loop turn. */
@@ -257,12 +301,14 @@ export class Connection {
     if (!this.isOpen) return
     this.isOpen = false
     this.flush()
+    this.#stopWaiting()
     this.#ws.close(closeCode, reason)
     this.onClose()
   }
 
   terminate(): void {
     this.isOpen = false
+    this.#stopWaiting()
     this.#ws.terminate()
   }
 
@@ -270,6 +316,7 @@ export class Connection {
     const wasOpen = this.isOpen
     this.isOpen = false
     this.#queue = []
+    this.#stopWaiting()
     this.turnAway()
     this.unacked = undefined
     if (wasOpen) this.onClose()
@@ -302,7 +349,7 @@ export class Connection {
           'ref' in frame ? frame.ref : undefined,
           new Refusal('rate_limited', 'Too many frames a second: send it again later.'),
         )
-      this.#take(frame)
+      this.#takeInTurn(frame)
     } catch (error) {
       if (error instanceof NotAFrame) this.#refuseNotAFrame(error.message)
       else if (error instanceof WrongFrame) this.send(errorFrame(error.ref, error.refusal.code, error.refusal.message))
@@ -314,13 +361,28 @@ export class Connection {
     this.refuse(closeCodes.notAFrame, { code: 'invalid_request', message })
   }
 
-  /** Hands a frame on; frames are taken in order, but none waits for the answer to the one before. */
+  /** Frames are taken in their order, while what they may be answered with fits into the bound. */
+  #takeInTurn(frame: ClientFrame): void {
+    if (this.#waiting.length === 0 && this.#hasRoomFor(frame)) return this.#take(frame)
+    this.#waiting.push(frame)
+    this.#pause()
+  }
+
+  #hasRoomFor(frame: ClientFrame): boolean {
+    return this.#inFlight.size < UNANSWERED_MAX && this.#inFlightBytes + answerBytesOf(frame) <= ANSWERS_BYTES_MAX
+  }
+
+  #takeWaiting(): void {
+    while (this.isOpen && this.#waiting.length > 0 && this.#hasRoomFor(this.#waiting[0]!)) this.#take(this.#waiting.shift()!)
+  }
+
+  /** Hands a frame on; none waits for the answer to the one before. */
   #take(frame: ClientFrame): void {
     const ref = 'ref' in frame ? frame.ref : undefined
     if (frame.type === 'ping') return this.#pong(ref)
     try {
       const answer = this.#handle(this, frame)
-      if (answer instanceof Promise) this.#track(ref, answer)
+      if (answer instanceof Promise) this.#track(ref, answer, answerBytesOf(frame))
       else this.#answer(ref, answer)
     } catch (error) {
       this.#answerError(ref, error)
@@ -347,28 +409,42 @@ export class Connection {
   }
 
   /** A client that does not wait for answers is read no faster than it is answered. */
-  #track(ref: number | undefined, answer: Promise<object | undefined>): void {
+  #track(ref: number | undefined, answer: Promise<object | undefined>, bytes: number): void {
     const answered: Promise<void> = answer.then(
-      (fields) => {
+      async (fields) => {
         this.#answer(ref, fields)
-        this.#untrack(answered)
+        await this.#untrack(answered, bytes)
       },
-      (error: unknown) => {
+      async (error: unknown) => {
         this.#answerError(ref, error)
-        this.#untrack(answered)
+        await this.#untrack(answered, bytes)
       },
     )
     this.#inFlight.add(answered)
-    if (!this.#isPaused && this.#inFlight.size >= UNANSWERED_MAX) {
-      this.#isPaused = true
-      this.#ws.pause()
-    }
+    this.#inFlightBytes += bytes
+    if (this.#inFlight.size >= UNANSWERED_MAX) this.#pause()
   }
 
-  #untrack(answered: Promise<void>): void {
+  /** A large answer counts until the device has taken what was sent before: one that asks and does not read is not worked for. */
+  async #untrack(answered: Promise<void>, bytes: number): Promise<void> {
     this.#inFlight.delete(answered)
-    if (!this.#isPaused || this.#inFlight.size >= UNANSWERED_MAX / 2) return
+    if (bytes > SMALL_ANSWER_BYTES) await this.drained()
+    this.#inFlightBytes -= bytes
+    this.#takeWaiting()
+    if (this.#isPaused && this.#waiting.length === 0 && this.#inFlight.size < UNANSWERED_MAX / 2) this.#unpause()
+  }
+
+  #pause(): void {
+    if (this.#isPaused) return
+    this.#isPaused = true
+    this.#ws.pause()
+  }
+
+  #unpause(): void {
     this.#isPaused = false
     this.#ws.resume()
   }
 }
+
+/** What a frame may be answered with, roughly. */
+const answerBytesOf = ({ type }: ClientFrame): number => (type === 'events.get' ? PAGE_ANSWER_BYTES : SMALL_ANSWER_BYTES)

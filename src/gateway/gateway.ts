@@ -27,6 +27,7 @@ import { TIMES, type Times } from './times.js'
 import { Turnstile } from './turnstile.js'
 import { Typing } from './typing.js'
 import { UnackedEvents } from './unacked-events.js'
+import { UNSENT_LOOK_MS, relieve } from './unsent.js'
 import { refusalOfUpgrade, refuseUpgrade, serveWithoutUpgrade, wantsWebSocket } from './upgrade.js'
 
 export const CONNECTIONS_PER_USER_MAX = 20
@@ -122,10 +123,11 @@ export class Gateway {
   /** Begins to follow the log. */
   async start(): Promise<void> {
     await this.hub.start()
-    const { heartbeatMs, repushAfterMs } = this.#times
+    const { heartbeatMs, repushAfterMs, stalledMs } = this.#times
     this.#timers.push(
       setInterval(() => this.#heartbeat(), heartbeatMs / HEARTBEAT_TICKS),
       setInterval(() => this.#repush(), repushAfterMs / REPUSH_TICKS),
+      setInterval(() => relieve(this.#connections, performance.now(), stalledMs), UNSENT_LOOK_MS),
     )
   }
 

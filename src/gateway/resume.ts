@@ -8,20 +8,29 @@ import type { Attached } from './delivery.js'
 import { cuts } from './deliver.js'
 import { eventsFrame, jsonFrame } from './frames.js'
 import type { Hub } from './hub.js'
+import { Turnstile } from './turnstile.js'
 
 /** More than this is not resumed: the client reads the inbox and what it needs. */
 export const MISSED_EVENTS_MAX = 10_000
 const PAGE_EVENTS = 500
+const PAGE_BYTES_MAX = 256 << 10
+/** Pages that all resumes of this node read and encode beside each other; a device that does not read holds none of them up. */
+export const RESUME_PAGES_AT_ONCE = 16
 /** The first look back; most devices were away for a moment. */
 const FIRST_LOOK_EVENTS = 64
+const FIRST_LOOK_BYTES_MAX = 64 << 10
 const TAILS_AT_ONCE = 4
+/** Of what a resume has read to find where it begins, so much is sent from memory; the rest is read again, page by page. */
+export const RESUME_KEPT_CHARACTERS_MAX = 256 << 10
+/** Members whose cursors are asked for in one statement. */
+const RECEIPTS_AT_ONCE = 2_000
 
-/** What a device missed of one conversation: facts from `from` on, up to the place where its live feed begins. */
+/** What a device missed of one conversation: events from `from` on, up to the place where its live feed begins. */
 interface Tail {
   conversationId: string
   from: number
   count: number
-  /** Where they were read already to find the beginning. */
+  /** Where all of them were read already to find the beginning, and are few. */
   events: RecordedEvent[] | undefined
 }
 
@@ -43,6 +52,7 @@ export interface ResumeOptions {
  */
 export class Resume {
   readonly #options: ResumeOptions
+  readonly #pages = new Turnstile(RESUME_PAGES_AT_ONCE)
 
   constructor(options: ResumeOptions) {
     this.#options = options
@@ -60,13 +70,16 @@ export class Resume {
   async find(user: LocalUser, position: Position, attached: Attached): Promise<Missed | undefined> {
     const { readModels } = this.#options
     await readModels.waitFor(attached.position)
-    const departures = (await readModels.memberships.departuresAfter(user.userId, position)).filter(
+    const left = await readModels.memberships.departuresAfter(user.userId, position, MISSED_EVENTS_MAX + 1)
+    if (left.length > MISSED_EVENTS_MAX) return undefined
+    const departures = left.filter(
       (departure) => departure.position <= attached.position && !user.conversations.has(departure.conversationId),
     )
     for (const { conversationId, seq } of departures) rememberLeft(user, conversationId, seq)
     const moved = [...user.conversations.values()].filter(({ audience }) => audience.lastPosition > position)
     const tails: Tail[] = departures.map(({ conversationId, seq }) => ({ conversationId, from: seq, count: 1, events: undefined }))
     let count = tails.length
+    let kept = 0
     for (let at = 0; at < moved.length; at += TAILS_AT_ONCE) {
       const found = await Promise.all(
         moved.slice(at, at + TAILS_AT_ONCE).map((member) => this.#findTail(member, position, attached, MISSED_EVENTS_MAX - count)),
@@ -74,6 +87,11 @@ export class Resume {
       for (const tail of found) {
         if (!tail) return undefined
         count += tail.count
+        kept += charactersOf(tail)
+        if (kept > RESUME_KEPT_CHARACTERS_MAX) {
+          kept -= charactersOf(tail)
+          tail.events = undefined
+        }
         if (tail.count > 0) tails.push(tail)
       }
       if (count > MISSED_EVENTS_MAX) return undefined
@@ -86,12 +104,13 @@ export class Resume {
     for (const [index, tail] of missed.tails.entries()) {
       // Until all has been sent, a device that breaks off must begin again from where it was.
       await this.#sendTail(connection, tail, position, index === missed.tails.length - 1 ? attached.position : position)
+      tail.events = undefined
       if (!connection.isOpen) return
     }
     await this.#sendReceipts(connection, user, position)
   }
 
-  /** Looks backwards from the attach point for the first fact after the position, in growing steps. */
+  /** The events in (position, attached]: a look back from the end tells of a few; of more only their number is found out. */
   async #findTail(
     { audience, joinedPosition, joinedSeq }: LocalMember,
     position: Position,
@@ -100,39 +119,44 @@ export class Resume {
   ): Promise<Tail | undefined> {
     const { conversationId } = audience
     const stream = conversationStream(conversationId)
-    let events: RecordedEvent[] = []
-    for (let limit = FIRST_LOOK_EVENTS; ; limit *= 4) {
-      const from = events[0] ? events[0].revision - 1 : undefined
-      const asked = { direction: 'backwards', limit, ...(from === undefined ? {} : { from }) } as const
-      const { events: page, isEnd } = await this.#options.store.readStream(stream, asked)
-      const missed = page
-        .filter((event) => event.position > position && event.revision >= (joinedPosition > position ? joinedSeq : 0))
-        .reverse()
-      events = [...missed, ...events]
-      if (missed.length < page.length || isEnd) break
-      if (events.length > countMax + PAGE_EVENTS) return undefined
+    const asked = { direction: 'backwards', limit: FIRST_LOOK_EVENTS, bytesMax: FIRST_LOOK_BYTES_MAX } as const
+    const { events: page, isEnd } = await this.#options.store.readStream(stream, asked)
+    const lowest = joinedPosition > position ? joinedSeq : 0
+    const isMissed = (event: RecordedEvent) => event.position > position && event.revision >= lowest
+    const events = page.filter((event) => isMissed(event) && event.position <= attached.position).reverse()
+    const oldest = page.at(-1)
+    if (oldest === undefined || isEnd || !isMissed(oldest))
+      return events.length > countMax ? undefined : { conversationId, from: events[0]?.revision ?? 0, count: events.length, events }
+    const end = events.at(-1)?.revision ?? (await this.#firstAfter(stream, lowest, oldest.revision, attached.position)) - 1
+    // Nothing where all of it came after the attach point.
+    const from = await this.#firstAfter(stream, Math.max(lowest, end - countMax), Math.min(oldest.revision, end + 1), position)
+    const count = Math.max(0, end - from + 1)
+    return count > countMax ? undefined : { conversationId, from, count, events: undefined }
+  }
+
+  /**
+   * The first revision in [lowest, known] whose event lies after `position`, where that of `known` does; `lowest` where all do.
+   * Positions rise with revisions: growing steps back and then halves need a dozen single events, however many were missed.
+   */
+  async #firstAfter(stream: string, lowest: number, known: number, position: Position): Promise<number> {
+    let after = known
+    let upTo = lowest - 1
+    for (let step = FIRST_LOOK_EVENTS; after - 1 > upTo; step *= 4) {
+      const look = upTo < lowest ? Math.max(lowest, after - step) : (after + upTo) >> 1
+      const [event] = (await this.#options.store.readStream(stream, { from: look, limit: 1 })).events
+      if (event === undefined || event.position > position) after = look
+      else upTo = look
     }
-    events = events.filter((event) => event.position <= attached.position)
-    if (events.length > countMax) return undefined
-    return {
-      conversationId,
-      from: events[0]?.revision ?? 0,
-      count: events.length,
-      events: events.length > PAGE_EVENTS ? undefined : events,
-    }
+    return after
   }
 
   async #sendTail(connection: Connection, tail: Tail, resume: Position, lastResume: Position): Promise<void> {
-    const { store, conversations } = this.#options
     const end = tail.from + tail.count
     for (let from = tail.from; from < end; ) {
-      const asked = { from, limit: Math.min(PAGE_EVENTS, end - from) }
-      const events = tail.events ?? (await store.readStream(conversationStream(tail.conversationId), asked)).events
-      const state = await conversations.stateOf(tail.conversationId)
-      const encoded = await conversations.encodeEvents(tail.conversationId, events, state)
+      const { encoded, next } = await this.#pages.pass(() => this.#encodePage(tail, from, end))
       const pieces = cuts(encoded)
       for (const [index, piece] of pieces.entries()) {
-        const isLast = from + events.length >= end && index === pieces.length - 1
+        const isLast = next >= end && index === pieces.length - 1
         const upTo = isLast ? lastResume : resume
         const texts = encoded.slice(piece.from, piece.to)
         connection.sendPastHold({
@@ -146,19 +170,45 @@ export class Resume {
         await connection.drained()
         if (!connection.isOpen) return
       }
-      from += events.length
+      from = next
     }
   }
 
+  /** From `from` on as much as one page has, as JSON text, and where the next page begins. */
+  async #encodePage(tail: Tail, from: number, end: number): Promise<{ encoded: string[]; next: number }> {
+    const { store, conversations } = this.#options
+    const asked = { from, limit: Math.min(PAGE_EVENTS, end - from), bytesMax: PAGE_BYTES_MAX }
+    const events = tail.events ?? (await store.readStream(conversationStream(tail.conversationId), asked)).events
+    const state = await conversations.stateOf(tail.conversationId)
+    return { encoded: await conversations.encodeEvents(tail.conversationId, events, state), next: from + events.length }
+  }
+
+  /** A few conversations at a time: each has at most as many cursors as members. */
   async #sendReceipts(connection: Connection, user: LocalUser, position: Position): Promise<void> {
-    const ids = [...user.conversations.values()]
-      .filter(({ audience }) => audience.memberCount <= this.#options.fanoutOnWriteMembersMax)
-      .map(({ audience }) => audience.conversationId)
+    let ids: string[] = []
+    let members = 0
+    for (const { audience } of user.conversations.values()) {
+      if (audience.memberCount > this.#options.fanoutOnWriteMembersMax) continue
+      ids.push(audience.conversationId)
+      members += audience.memberCount
+      if (members < RECEIPTS_AT_ONCE) continue
+      await this.#sendReceiptsOf(connection, ids, position)
+      if (!connection.isOpen) return
+      ids = []
+      members = 0
+    }
+    await this.#sendReceiptsOf(connection, ids, position)
+  }
+
+  async #sendReceiptsOf(connection: Connection, ids: readonly string[], position: Position): Promise<void> {
     if (ids.length === 0) return
     for (const { conversationId, userId, readSeq, deliveredSeq } of await this.#options.readModels.receipts.after(ids, position)) {
       const moved = { ...(readSeq === null ? {} : { readSeq }), ...(deliveredSeq === null ? {} : { deliveredSeq }) }
       connection.send(jsonFrame({ type: 'receipt', conversationId, userId, ...moved }))
       await connection.drained()
+      if (!connection.isOpen) return
     }
   }
 }
+
+const charactersOf = ({ events }: Tail): number => (events ?? []).reduce((sum, { dataJson }) => sum + dataJson.length, 0)

@@ -8,6 +8,14 @@ export interface Times {
   repushAfterMs: number
   /** A reconnect within this is no going offline. */
   presenceGraceMs: number
+  /** A socket that takes nothing of what waits for it for this long is closed. */
+  stalledMs: number
 }
 
-export const TIMES: Times = { helloWithinMs: 10_000, heartbeatMs: 30_000, repushAfterMs: 5_000, presenceGraceMs: 5_000 }
+export const TIMES: Times = {
+  helloWithinMs: 10_000,
+  heartbeatMs: 30_000,
+  repushAfterMs: 5_000,
+  presenceGraceMs: 5_000,
+  stalledMs: 30_000,
+}

@@ -7,7 +7,7 @@ import { sql } from 'kysely'
 import type { Position } from '../domain/event-store.js'
 import type { ConversationType } from '../domain/events.js'
 import { rowsByQuestion } from '../gatherer.js'
-import { texts } from './arrays.js'
+import { integers, texts } from './arrays.js'
 import type { Database } from './database.js'
 
 export interface Membership {
@@ -90,15 +90,18 @@ export interface Departure {
   position: Position
 }
 
-/** For each user the conversations that it left or was removed from after `position` and is not in again. */
-export async function departuresAfter(db: Database, asked: readonly { userId: string; position: Position }[]): Promise<Departure[][]> {
+/** For each user the conversations that it left or was removed from after `position` and is not in again: the first `limit` of them. */
+export async function departuresAfter(
+  db: Database,
+  asked: readonly { userId: string; position: Position; limit: number }[],
+): Promise<Departure[][]> {
   const { rows } = await sql<{ n: number; conversation_id: string; seq: number; position: Position }>`
     SELECT asked.n, d.conversation_id, d.seq, d.position
-    FROM unnest(${texts(asked, ({ userId }) => userId)}::text[], ${texts(asked, ({ position }) => position)}::text[])
-      WITH ORDINALITY AS asked (user_id, position, n)
+    FROM unnest(${texts(asked, ({ userId }) => userId)}::text[], ${texts(asked, ({ position }) => position)}::text[],
+      ${integers(asked, ({ limit }) => limit)}::integer[]) WITH ORDINALITY AS asked (user_id, position, size, n)
     CROSS JOIN LATERAL (
       SELECT conversation_id, seq, position FROM departures
-      WHERE user_id = asked.user_id AND position > asked.position COLLATE "C" OFFSET 0
+      WHERE user_id = asked.user_id AND position > asked.position COLLATE "C" ORDER BY position LIMIT asked.size
     ) d ORDER BY d.position`.execute(db)
   return rowsByQuestion(rows, asked.length).map((own) =>
     own.map((row) => ({ conversationId: row.conversation_id, seq: row.seq, position: row.position })),

@@ -72,6 +72,11 @@ type Read = <T>(query: (db: Database) => Promise<T>) => Promise<T>
 /** The questions that REST and gateway ask of the read models, without what runs them. */
 export type ReadQueries = Omit<ReadModels, 'close' | 'status' | 'replay' | 'snapshots'>
 
+/** A row of one departure, about. */
+const DEPARTURE_BYTES = 130
+/** The cursors of as many members as a resume asks for at once. */
+const RECEIPTS_BYTES = 300 << 10
+
 export class ReadModels {
   readonly #options: ReadModelsOptions
   readonly #projections: readonly Projection[]
@@ -222,13 +227,17 @@ export class ReadModels {
     list: (userId: string, hasLeft?: HasLeft) => this.#read((db) => findUnreadCounts(db, userId, hasLeft)),
   }
 
-  readonly #receiptsAfter = new Gatherer((asked: readonly { conversationIds: readonly string[]; position: Position }[]) =>
-    this.#read((db) => receiptsAfter(db, asked)),
+  readonly #receiptsAfter = new Gatherer(
+    (asked: readonly { conversationIds: readonly string[]; position: Position }[]) => this.#read((db) => receiptsAfter(db, asked)),
+    2,
+    () => RECEIPTS_BYTES,
   )
   readonly #contactOwners = new Gatherer((userIds: readonly string[]) => this.#read((db) => findContactOwners(db, userIds)))
   readonly #membershipsOfUsers = new Gatherer((userIds: readonly string[]) => this.#read((db) => membershipsOfUsers(db, userIds)))
-  readonly #departuresAfter = new Gatherer((asked: readonly { userId: string; position: Position }[]) =>
-    this.#read((db) => departuresAfter(db, asked)),
+  readonly #departuresAfter = new Gatherer(
+    (asked: readonly { userId: string; position: Position; limit: number }[]) => this.#read((db) => departuresAfter(db, asked)),
+    2,
+    ({ limit }) => limit * DEPARTURE_BYTES,
   )
 
   readonly receipts = {
@@ -255,7 +264,7 @@ export class ReadModels {
 
   readonly memberships = {
     ofUser: (userId: string) => this.#membershipsOfUsers.find(userId),
-    departuresAfter: (userId: string, position: Position) => this.#departuresAfter.find({ userId, position }),
+    departuresAfter: (userId: string, position: Position, limit: number) => this.#departuresAfter.find({ userId, position, limit }),
     sharing: (userId: string, userIds: readonly string[]) => this.#read((db) => findSharing(db, userId, userIds)),
   }
 }

@@ -94,8 +94,8 @@ describe('memberships', () => {
     await log.did('h', 'alice', { type: 'MemberRemoved', data: { userId: 'bob' } })
     await log.joined('h', 'bob')
     await side.settled()
-    expect(await readModels.memberships.departuresAfter('bob', before)).toEqual([{ conversationId: 'g', seq: 1, position }])
-    expect(await readModels.memberships.departuresAfter('bob', position)).toEqual([])
+    expect(await readModels.memberships.departuresAfter('bob', before, 10)).toEqual([{ conversationId: 'g', seq: 1, position }])
+    expect(await readModels.memberships.departuresAfter('bob', position, 10)).toEqual([])
   })
 
   test('sharing is being in a conversation together', async () => {

@@ -104,7 +104,7 @@ const raw = (text: string) => ({ sql: text, parameters: [], query: { kind: 'RawN
 /** Each question, by the user who asks, and how many rows it may look at for one conversation of the user. */
 const questions: Record<string, { ask: (db: Database, userId: string, size: number) => Promise<unknown>; rowsEach: number }> = {
   'what a hello needs': { ask: (db, userId) => membershipsOfUsers(db, [userId]), rowsEach: 6 },
-  'what was left': { ask: (db, userId) => departuresAfter(db, [{ userId, position: '' }]), rowsEach: 2 },
+  'what was left': { ask: (db, userId) => departuresAfter(db, [{ userId, position: '', limit: 10_000 }]), rowsEach: 2 },
   'the receipts that moved': {
     ask: (db, userId, size) =>
       receiptsAfter(db, [

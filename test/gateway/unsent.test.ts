@@ -1,0 +1,112 @@
+import { EventEmitter } from 'node:events'
+import { PassThrough } from 'node:stream'
+import { pino } from 'pino'
+import type { WebSocket } from 'ws'
+import { describe, expect, test } from 'vitest'
+import { ANSWERS_BYTES_MAX, Connection } from '../../src/gateway/connection.js'
+import { Outbox } from '../../src/gateway/outbox.js'
+import { NODE_UNSENT_BYTES_MAX, USER_UNSENT_BYTES_MAX, relieve } from '../../src/gateway/unsent.js'
+import { useServer } from '../support/app-server.js'
+import { eventually } from '../support/world.js'
+
+describe('a device that reads nothing of its resume', () => {
+  const world = useServer({ times: { stalledMs: 300, presenceGraceMs: 50 } })
+
+  test('is closed with 4001, and a later resume makes it whole', async () => {
+    const [a, b] = world().users('a', 'b')
+    const conversation = await a.group([b])
+    const { position } = (await b.connect()).hello!
+    const words = 'x'.repeat(10_000)
+    for (let n = 0; n < 20; n += 1) await Promise.all(Array.from({ length: 100 }, () => a.send(conversation, words)))
+    const slow = await b.open()
+    await slow.sayHello({ token: b.token, deviceId: 'slow', position })
+    slow.pause()
+    const isOnline = async () => {
+      const { items } = await b.get<{ items: { deviceId: string; online: boolean }[] }>('/v1/devices')
+      return items.find(({ deviceId }) => deviceId === 'slow')!.online
+    }
+    expect(await isOnline()).toBe(true)
+    await eventually(async () => !(await isOnline()), 'the device that does not read to be given up')
+    slow.read()
+    expect(await slow.waitForClose()).toBe(4001)
+    expect(slow.lastSeq(conversation.conversationId)).toBeLessThan(2_000)
+    const again = await b.connect({ deviceId: 'slow', position: slow.position })
+    await again.waitForSeq(conversation.conversationId, 2_000)
+    const seqs = [...slow.seqs(conversation.conversationId), ...again.seqs(conversation.conversationId)]
+    expect(new Set(seqs).size).toBe(2_000)
+  }, 120_000)
+})
+
+describe('what waits for sockets', () => {
+  function socketWith(userId: string, unsentBytes: number) {
+    return {
+      userId,
+      unsentBytes,
+      isOpen: true,
+      isThere: true,
+      closeStalled() {},
+      refuse(closeCode: number) {
+        expect(closeCode).toBe(4001)
+        this.isOpen = false
+      },
+      terminate() {
+        this.isThere = false
+      },
+    }
+  }
+  const openOf = (sockets: readonly { isOpen: boolean }[]) => sockets.map(({ isOpen }) => isOpen)
+
+  test('is bounded for a user: its fullest are closed, nobody else', () => {
+    const part = USER_UNSENT_BYTES_MAX / 4
+    const own = [part, part, part, part + 1].map((bytes) => socketWith('anna', bytes))
+    const other = socketWith('ben', USER_UNSENT_BYTES_MAX)
+    relieve([...own, other], 0, 1)
+    expect(openOf(own)).toEqual([true, true, true, false])
+    expect(other.isOpen).toBe(true)
+  })
+
+  test('is bounded for the node: the fullest are closed, and cut off where that does not help', () => {
+    const count = Math.ceil(NODE_UNSENT_BYTES_MAX / USER_UNSENT_BYTES_MAX) + 3
+    const sockets = Array.from({ length: count }, (_, n) => socketWith(`u${n}`, USER_UNSENT_BYTES_MAX - n))
+    relieve(sockets, 0, 1)
+    expect(openOf(sockets).indexOf(true)).toBe(3)
+    expect(sockets.every(({ isThere }) => isThere)).toBe(true)
+    relieve(sockets, 0, 1)
+    expect(sockets.filter(({ isThere }) => !isThere)).toEqual(sockets.slice(0, 3))
+  })
+})
+
+describe('pages that one socket asks for at once', () => {
+  function connected() {
+    const ws = Object.assign(new EventEmitter(), { pause() {}, resume() {}, close() {} })
+    const asked: (() => void)[] = []
+    const order: number[] = []
+    const connection = new Connection(ws as unknown as WebSocket, new PassThrough({ highWaterMark: 1 }).resume(), {
+      sessionId: 's',
+      outbox: new Outbox(),
+      logger: pino({ level: 'silent' }),
+      framesPerSecond: undefined,
+      handle: (_, frame) => {
+        order.push('ref' in frame ? (frame.ref ?? -1) : -1)
+        return new Promise((resolve) => asked.push(() => resolve({})))
+      },
+    })
+    const ask = (ref: number) =>
+      ws.emit('message', Buffer.from(JSON.stringify({ type: 'events.get', ref, conversationId: 'c', after: -1, limit: 200 })), false)
+    return { connection, asked, order, ask }
+  }
+
+  test('are made a few at a time, and in their order, however many frames one read of the socket brings', async () => {
+    const { asked, order, ask } = connected()
+    for (let ref = 0; ref < 240; ref += 1) ask(ref)
+    let most = 0
+    for (let done = 0; done < 240; done += 1) {
+      const outstanding = asked.length - done
+      most = Math.max(most, outstanding)
+      asked[done]!()
+      await expect.poll(() => asked.length > done + 1 || done === 239).toBe(true)
+    }
+    expect(most * 256 * 1024).toBeLessThanOrEqual(ANSWERS_BYTES_MAX)
+    expect(order).toEqual(Array.from({ length: 240 }, (_, ref) => ref))
+  })
+})
