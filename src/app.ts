@@ -30,9 +30,9 @@ import { RedisSignals } from './redis/signals.js'
 import type { Secrets } from './secrets.js'
 import { StartError } from './start-error.js'
 
-/** Entries (members, recent messages, cursors) of folded states in memory: about 150 bytes each. */
-const STATES_WEIGHT_MAX = 2_000_000
-const USERS_WEIGHT_MAX = 500_000
+/** Folded states in memory: of conversations, with a quarter of that for their receipts beside it, and of users. */
+export const STATES_BYTES_MAX = 128 << 20
+export const USERS_BYTES_MAX = 32 << 20
 
 export interface AppOptions {
   config: Config
@@ -93,7 +93,7 @@ async function serve(
 ): Promise<string> {
   // A database of its own, which DATA_DIR locks, is the only one that no other node can reach.
   const isShared = config.databaseUrl !== undefined || config.eventStoreUrl !== undefined
-  const users = new Users({ store, snapshots: readModels.snapshots, logger, cacheWeightMax: USERS_WEIGHT_MAX, isShared })
+  const users = new Users({ store, snapshots: readModels.snapshots, logger, cacheWeightMax: USERS_BYTES_MAX, isShared })
   const conversations = new Conversations({
     store,
     snapshots: readModels.snapshots,
@@ -101,7 +101,7 @@ async function serve(
     users,
     logger,
     membersMax: config.groupMembersMax,
-    cacheWeightMax: STATES_WEIGHT_MAX,
+    cacheWeightMax: STATES_BYTES_MAX,
     isShared,
   })
   stopping.push(async () => {

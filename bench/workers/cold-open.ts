@@ -9,7 +9,7 @@ const SHORT = 1_000
 const LONG = 100_000
 const IN_FLIGHT = 512
 const OPENS = 30
-const CACHE_WEIGHT_MAX = 2_000_000
+const CACHE_WEIGHT_MAX = 256 << 20
 
 await withPostgres(async (connectionString) => {
   const store = await PostgresEventStore.open({ connectionString, logger })

@@ -83,7 +83,7 @@ export interface ConversationsOptions {
   users: Users
   logger: Logger
   membersMax: number
-  /** Bound of the state cache, in entries (members, recent messages and changes). */
+  /** Bound of the state cache, in bytes. */
   cacheWeightMax: number
   /** Other nodes write to the same log. */
   isShared?: boolean
@@ -97,9 +97,20 @@ const conversationDecider: Decider<ConversationState, ConversationCommand, Conve
   isCurrent: ({ asOf, strangerId }, state) =>
     (asOf === undefined || asOf >= windowStart(state)) && (strangerId === undefined || !state.members.has(strangerId)),
   weightOf,
+  bytesOf: bytesOfCommand,
   snapshotVersion: SNAPSHOT_VERSION,
   toJson: stateToJson,
   fromJson: stateFromJson,
+}
+
+/** As much as a `custom` may have. */
+const CUSTOM_BYTES = 4 << 10
+
+/** Only content is large. */
+function bytesOfCommand(command: ConversationCommand): number {
+  if (!('content' in command)) return 'custom' in command ? CUSTOM_BYTES : 0
+  const { content } = command
+  return content.type === 'text' ? content.text.length : JSON.stringify(content).length
 }
 
 /** What was looked up for one command. */
@@ -107,13 +118,20 @@ type Found = Partial<ConversationContext>
 
 const nothing = {}
 
+/** A conversation's cursors in memory, and one of them. */
+const STATE_BYTES = 256
+const CURSOR_BYTES = 200
+
+/** Of the bound of the state cache so much is for receipts, beside it. */
+const RECEIPTS_SHARE = 1 / 4
+
 const receiptsDecider: Decider<ReceiptsState, ReceiptsCommand, typeof nothing, ReceiptEvent> = {
   initial: noReceipts,
   streamOf: receiptsStream,
   evolve: evolveReceipts,
   decide: decideReceipts,
   isCurrent: () => true,
-  weightOf: (state) => 1 + state.cursors.size,
+  weightOf: (state) => STATE_BYTES + state.cursors.size * CURSOR_BYTES,
   snapshotVersion: 2,
   toJson: receiptsToJson,
   fromJson: receiptsFromJson,
@@ -148,7 +166,15 @@ export class Conversations {
       cacheWeightMax,
       isShared,
     })
-    this.#receipts = new Streams({ decider: receiptsDecider, prepare: () => nothing, store, snapshots, logger, cacheWeightMax, isShared })
+    this.#receipts = new Streams({
+      decider: receiptsDecider,
+      prepare: () => nothing,
+      store,
+      snapshots,
+      logger,
+      cacheWeightMax: cacheWeightMax * RECEIPTS_SHARE,
+      isShared,
+    })
   }
 
   // --- reading ---

@@ -9,13 +9,19 @@ import { type Decider, type Folded, type Requester, Streams } from './write-path
 
 const nothing = {}
 
+/** A profile with its `custom` of up to 4 KiB is seldom that large. */
+const STATE_BYTES = 1_024
+/** An id in a persistent set or map, with what stands beside it. */
+const ENTRY_BYTES = 200
+
 const userDecider: Decider<UserState, { userId: string; wanted: UserCommand }, typeof nothing, UserEvent> = {
   initial: unknownUser,
   streamOf: userStream,
   evolve: evolveUser,
   decide: (state, { userId, wanted }) => decideUser(state, wanted, userId),
   isCurrent: () => true,
-  weightOf: (state) => 1 + state.contacts.size + state.blocks.size + state.devices.size + state.revokedAt.size + state.marks.size,
+  weightOf: ({ contacts, blocks, devices, revokedAt, marks }) =>
+    STATE_BYTES + (contacts.size + blocks.size + devices.size + revokedAt.size + marks.size) * ENTRY_BYTES,
   snapshotVersion: 1,
   toJson: userToJson,
   fromJson: userFromJson,

@@ -17,8 +17,8 @@ const as = (userId: string): Requester => ({ actor: { userId }, correlationId: '
 
 function makeNode(store = new InMemoryEventStore()) {
   const [snapshots, logger, history] = [new InMemorySnapshots(), new LogBook(), new FakeHistory(store.log)]
-  const users = new Users({ store, snapshots, logger, cacheWeightMax: 10_000 })
-  const conversations = new Conversations({ store, snapshots, history, users, logger, membersMax: 100, cacheWeightMax: 1_000_000 })
+  const users = new Users({ store, snapshots, logger, cacheWeightMax: 8 << 20 })
+  const conversations = new Conversations({ store, snapshots, history, users, logger, membersMax: 100, cacheWeightMax: 64 << 20 })
   return { store, history, users, conversations }
 }
 

@@ -547,6 +547,21 @@ describe('a cold stream', () => {
 })
 
 describe('snapshots', () => {
+  test('of a state too heavy for the cache are written as rarely as others', async () => {
+    const snapshots = new InMemorySnapshots()
+    let saves = 0
+    const save = snapshots.save.bind(snapshots)
+    snapshots.save = (...asked) => {
+      saves += 1
+      return save(...asked)
+    }
+    const { execute, streams } = setUp({ decider: { ...notes, weightOf: () => 1_000 }, cacheWeightMax: 10, snapshots })
+    await execute({ type: 'sayAll', ids: Array.from({ length: 600 }, (_, n) => `n${n}`) })
+    for (let n = 0; n < 20; n += 1) await execute(say(`x${n}`))
+    expect(streams.peek('c')).toBeUndefined()
+    expect(saves).toBe(1)
+  })
+
   test('that can not be saved are harmless', async () => {
     const { snapshots, execute, sayMany, logger, said } = setUp()
     await execute(say('first'))

@@ -57,7 +57,7 @@ export async function startTestApp(
   const { connectionString, store, readModels } = readSide
   const errors: TestApp['errors'] = []
   const logger: Logger = { ...silent, error: (details, text) => void errors.push({ details, text }) }
-  const users = new Users({ store, snapshots: readModels.snapshots, logger, cacheWeightMax: 100_000 })
+  const users = new Users({ store, snapshots: readModels.snapshots, logger, cacheWeightMax: 32 << 20 })
   const conversations = new Conversations({
     store,
     snapshots: readModels.snapshots,
@@ -65,7 +65,7 @@ export async function startTestApp(
     users,
     logger,
     membersMax: options.membersMax ?? 1_200,
-    cacheWeightMax: 500_000,
+    cacheWeightMax: 64 << 20,
   })
   const authenticator = createAuthenticator({ appKeys, jwtSecret: JWT_SECRET, jwksUrl: options.jwksUrl, users, logger })
   const api = await createApi({

@@ -33,6 +33,8 @@ export interface MessageFacts {
   seq: number
   senderId: string
   content: Content | null
+  /** Of an edit since `content` was looked up; it counts in place of that. */
+  contentHash?: string
   recalled: boolean
   pinned: boolean
   /** emoji → how many gave it. */

@@ -1,10 +1,10 @@
 import { isSameJson } from '../canonical-json.js'
 import { type Decision, decided, unchanged } from '../decision.js'
 import { Refusal, invalidField, notFound, unreachable } from '../errors.js'
-import type { ConversationEvent, Role } from '../events.js'
+import type { Content, ConversationEvent, Role } from '../events.js'
 import type { ConversationCommand, ConversationContext, MessageCommand, MessageFacts } from './commands.js'
 import type { Member } from './members.js'
-import { type ConversationState, type MessageChange, changesSince, exists, findRecentMessage, messageKey } from './state.js'
+import { type ConversationState, type MessageChange, changesSince, contentHashOf, exists, findRecentMessage, messageKey } from './state.js'
 
 type ConversationDecision = Decision<ConversationEvent>
 type Of<Type extends ConversationCommand['type']> = Extract<ConversationCommand, { type: Type }>
@@ -271,7 +271,7 @@ function applyChange(message: MessageFacts & { reactions: Map<string, number> },
   const count = message.reactions.get(emoji) ?? 0
   switch (change.type) {
     case 'MessageEdited':
-      message.content = change.content ?? null
+      message.contentHash = change.contentHash ?? ''
       return
     case 'MessageRecalled':
       message.recalled = true
@@ -307,8 +307,12 @@ function edit(
   if (message.senderId !== userId) throw new Refusal('forbidden', 'Only its sender edits a message.')
   requireMaySpeak(state, member, context)
   requireNotRecalled(message)
-  if (isSameJson(message.content, command.content)) return unchanged
+  if (isContentOf(message, command.content)) return unchanged
   return decided({ type: 'MessageEdited', data: { messageSeq: command.seq, content: command.content } })
+}
+
+function isContentOf({ content, contentHash }: MessageFacts, other: Content): boolean {
+  return contentHash === undefined ? isSameJson(content, other) : contentHash === contentHashOf(other)
 }
 
 function recall(command: Of<'RecallMessage'>, userId: string, member: Member, message: MessageFacts): ConversationDecision {

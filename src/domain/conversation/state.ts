@@ -1,4 +1,6 @@
+import { createHash } from 'node:crypto'
 import { List, Map as PersistentMap } from 'immutable'
+import { canonicalJson } from '../canonical-json.js'
 import type { Content, ConversationEvent, ConversationType, Fact, JoinPolicy, JsonObject, Role } from '../events.js'
 import { Members, type MembersJson } from './members.js'
 import { MessageKeys } from './message-keys.js'
@@ -11,8 +13,12 @@ export interface MessageChange {
   userId: string | undefined
   at: number
   emoji?: string
-  content?: Content
+  /** Of an edit: see {@link contentHashOf}. It says whether a later edit changes anything, and is small. */
+  contentHash?: string
 }
+
+/** SHA-256 of the canonical JSON: equal for what is the same content. */
+export const contentHashOf = (content: Content): string => createHash('sha256').update(canonicalJson(content)).digest('base64url')
 
 /**
  * Everything after `since` that is needed to decide. What lies before it is asked of the history,
@@ -24,6 +30,8 @@ export interface Recent {
   /** `<senderId> <clientMessageId>` → seq. */
   messages: MessageKeys
   changes: List<MessageChange>
+  /** What the two take in memory, about. */
+  bytes: number
 }
 
 /** A conversation as a fold of its stream. A value: `evolve` gives a new one, so that a decision that fails to append leaves no trace. */
@@ -53,7 +61,7 @@ export interface ConversationState {
 /** A generation holds this many revisions; the window is one to two generations. */
 export const GENERATION_REVISIONS = 1_000
 
-const nothingRecent = (since: number): Recent => ({ since, messages: MessageKeys.of([]), changes: List() })
+const nothingRecent = (since: number): Recent => ({ since, messages: MessageKeys.of([]), changes: List(), bytes: 0 })
 
 export const noConversation: ConversationState = {
   head: -1,
@@ -137,6 +145,7 @@ function apply(next: ConversationState, event: Fact<ConversationEvent>): void {
     case 'MemberLeft':
     case 'MemberRemoved':
       next.members = next.members.delete(event.data.userId)
+      next.lastSent = next.lastSent.delete(event.data.userId)
       if (next.ownerId === event.data.userId) next.ownerId = null
       return
     case 'MemberRoleChanged':
@@ -146,9 +155,11 @@ function apply(next: ConversationState, event: Fact<ConversationEvent>): void {
       next.lastOrdinal = event.data.ordinal
       next.lastMessageSeq = event.revision
       next.lastSent = next.lastSent.set(senderId, event.revision)
+      const key = messageKey(senderId, event.data.clientMessageId)
       next.younger = {
         ...next.younger,
-        messages: next.younger.messages.add(messageKey(senderId, event.data.clientMessageId), event.revision),
+        messages: next.younger.messages.add(key, event.revision),
+        bytes: next.younger.bytes + MESSAGE_BYTES + key.length,
       }
       return
     }
@@ -158,7 +169,7 @@ function apply(next: ConversationState, event: Fact<ConversationEvent>): void {
     case 'ReactionRemoved':
     case 'MessagePinned':
     case 'MessageUnpinned':
-      next.younger = { ...next.younger, changes: next.younger.changes.push(changeOf(event)) }
+      next.younger = { ...next.younger, changes: next.younger.changes.push(changeOf(event)), bytes: next.younger.bytes + CHANGE_BYTES }
       return
   }
 }
@@ -204,14 +215,35 @@ type ChangeEvent = Extract<ConversationEvent, { type: MessageChange['type'] }>
 function changeOf({ type, data, revision, metadata }: Fact<ChangeEvent>): MessageChange {
   const change: MessageChange = { revision, messageSeq: data.messageSeq, type, userId: metadata.actor.userId, at: metadata.at }
   if ('emoji' in data) change.emoji = data.emoji
-  if ('content' in data) change.content = data.content
+  if ('content' in data) change.contentHash = contentHashOf(data.content)
   return change
 }
 
-/** How much memory a state holds on to, in entries: what the bound of a cache counts. The window has at most one a revision. */
-export const weightOf = (state: ConversationState) => 1 + state.members.size + state.lastSent.size + state.head - windowStart(state)
+/** What entries take in memory, about; a message's key comes to its entry. */
+const STATE_BYTES = 512
+const MEMBER_BYTES = 200
+const LAST_SENT_BYTES = 150
+const MESSAGE_BYTES = 64
+const CHANGE_BYTES = 300
+/** A parsed `custom` takes so many times its text. */
+const CUSTOM_FACTOR = 8
 
-type RecentJson = { since: number; messages: [string, number][]; changes: MessageChange[] }
+/** By the object, which is not changed: its text is written once. */
+const customBytes = new WeakMap<JsonObject, number>()
+
+function bytesOfCustom(custom: JsonObject): number {
+  let bytes = customBytes.get(custom)
+  if (bytes === undefined) customBytes.set(custom, (bytes = JSON.stringify(custom).length * CUSTOM_FACTOR))
+  return bytes
+}
+
+/** How much memory a state holds on to, in bytes: what the bound of a cache counts. */
+export function weightOf({ custom, members, lastSent, older, younger }: ConversationState): number {
+  const window = older.bytes + younger.bytes
+  return STATE_BYTES + bytesOfCustom(custom) + members.size * MEMBER_BYTES + lastSent.size * LAST_SENT_BYTES + window
+}
+
+type RecentJson = { since: number; messages: [string, number][]; changes: MessageChange[]; bytes: number }
 type StateJson = Omit<ConversationState, 'members' | 'lastSent' | 'younger' | 'older'> & {
   members: MembersJson
   lastSent: [string, number][]
@@ -219,7 +251,12 @@ type StateJson = Omit<ConversationState, 'members' | 'lastSent' | 'younger' | 'o
   older: RecentJson
 }
 
-const recentToJson = (recent: Recent): RecentJson => ({ since: recent.since, messages: [...recent.messages], changes: [...recent.changes] })
+const recentToJson = ({ since, messages, changes, bytes }: Recent): RecentJson => ({
+  since,
+  messages: [...messages],
+  changes: [...changes],
+  bytes,
+})
 /** The map is made when somebody sends: who only opens a conversation does not need it. */
 function recentFromJson(json: RecentJson): Recent {
   let messages: MessageKeys | undefined
@@ -229,11 +266,12 @@ function recentFromJson(json: RecentJson): Recent {
       return (messages ??= MessageKeys.of(json.messages))
     },
     changes: List(json.changes),
+    bytes: json.bytes,
   }
 }
 
 /** For snapshots. A change of shape or order takes a new SNAPSHOT_VERSION; old snapshots are then ignored. */
-export const SNAPSHOT_VERSION = 4
+export const SNAPSHOT_VERSION = 5
 export const stateToJson = (state: ConversationState): unknown =>
   ({
     ...state,

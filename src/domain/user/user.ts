@@ -46,6 +46,8 @@ const noMarks: InboxMarks = { pinned: false, muted: false, hiddenOrdinal: null }
 export const DEVICES_MAX = 1_000
 /** Contacts and blocks of one user, each. */
 export const RELATIONS_MAX = 10_000
+/** Conversations that one user has pinned, muted or hidden. */
+export const MARKED_CONVERSATIONS_MAX = 50_000
 
 /** The state after one more event. */
 export function evolveUser(state: UserState, event: Fact<UserEvent>): UserState {
@@ -70,10 +72,17 @@ export function evolveUser(state: UserState, event: Fact<UserEvent>): UserState 
         revokedAt: state.revokedAt.set(event.data.deviceId, event.metadata.at),
       }
     case 'InboxMarked':
-      return { ...state, marks: state.marks.set(event.data.conversationId, marked(state, event.data)) }
+      return { ...state, marks: withMarks(state, event.data) }
     default:
       return unreachable(event)
   }
+}
+
+/** A conversation without any mark is not kept. */
+function withMarks(state: UserState, data: Extract<UserEvent, { type: 'InboxMarked' }>['data']): UserState['marks'] {
+  const marks = marked(state, data)
+  const isMarked = marks.pinned || marks.muted || marks.hiddenOrdinal !== null
+  return isMarked ? state.marks.set(data.conversationId, marks) : state.marks.delete(data.conversationId)
 }
 
 function marked(state: UserState, data: Extract<UserEvent, { type: 'InboxMarked' }>['data']): InboxMarks {
@@ -134,6 +143,8 @@ function mark(state: UserState, command: Extract<UserCommand, { type: 'MarkInbox
     ...(hidden === undefined || hidden === isHidden ? {} : { hidden }),
   }
   if (Object.keys(changes).length === 0) return unchanged
+  if (state.marks.size >= MARKED_CONVERSATIONS_MAX && !state.marks.has(conversationId))
+    throw invalidField('body', `at most ${MARKED_CONVERSATIONS_MAX} conversations are pinned, muted or hidden`)
   return decided({ type: 'InboxMarked', data: { conversationId, ...changes, ordinal: lastOrdinal } })
 }
 

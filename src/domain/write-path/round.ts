@@ -29,6 +29,8 @@ export interface Item<State, Command, Context> {
   requester: Requester
   resolve: (outcome: Outcome<State>) => void
   reject: (error: unknown) => void
+  /** What it takes while it waits. */
+  bytes: number
   context?: Context
   /** Answered already: its look-up failed. */
   failed?: boolean

@@ -28,8 +28,10 @@ export interface Decider<State, Command, Context, Event extends AnyEvent> {
   decide(state: State, command: Command, context: Context, actor: Actor): Decision<Event>
   /** Whether what was looked up still joins up with this state; if not it is looked up again. */
   isCurrent(context: Context, state: State): boolean
-  /** In entries: what the bound of the cache counts. */
+  /** In bytes, about: what the bound of the cache counts. */
   weightOf(state: State): number
+  /** What a command that waits takes beyond the usual. */
+  bytesOf?(command: Command): number
   snapshotVersion: number
   toJson(state: State): unknown
   fromJson(json: unknown): State
@@ -59,7 +61,7 @@ export interface StreamsOptions<State, Command, Context, Event extends AnyEvent>
   snapshots: SnapshotStore
   logger: Logger
   now?: () => number
-  /** Bound of the state cache, in entries of the states. */
+  /** Bound of the state cache, in bytes. */
   cacheWeightMax: number
   /** Other nodes write to the same log: a refusal is told only after a look at the stream's end. */
   isShared?: boolean
@@ -71,6 +73,9 @@ const APPEND_BYTES = 512 * 1024
 /** What metadata and names add to the data of an event, about. */
 const EVENT_OVERHEAD_BYTES = 400
 const COMMANDS_PER_MAILBOX_MAX = 10_000
+/** What waits in all mailboxes of one kind of stream, with what its requests take beside their content. */
+export const MAILBOXES_BYTES_MAX = 64 << 20
+const COMMAND_OVERHEAD_BYTES = 1_024
 const CONFLICTS_MAX = 50
 /** What is looked up is asked for again where the window has moved past it meanwhile. */
 const LOOK_UPS_MAX = 20
@@ -78,6 +83,8 @@ const TAIL_PAGE = 256
 /** Small, so that many streams are read in one statement; most tails are a few hundred small events. */
 const TAIL_PAGE_BYTES_MAX = 256 << 10
 const SNAPSHOT_EVERY_REVISIONS = 500
+/** Large states are written more rarely: a snapshot costs what the state weighs. */
+const STATE_BYTES_PER_REVISION = 4_096
 const SNAPSHOTS_AT_ONCE_MAX = 2
 /** At a clean end, states that moved this far since their snapshot are saved. */
 const SNAPSHOT_AT_END_REVISIONS = 50
@@ -103,6 +110,7 @@ export class Streams<State, Command, Context, Event extends AnyEvent> {
   readonly #ahead = new Map<string, number>()
   readonly #isShared: boolean
   #snapshotsInFlight = 0
+  #waitingBytes = 0
 
   constructor({
     decider,
@@ -153,7 +161,11 @@ export class Streams<State, Command, Context, Event extends AnyEvent> {
       let mailbox = this.#mailboxes.get(id)
       if (mailbox && mailbox.queue.length >= COMMANDS_PER_MAILBOX_MAX)
         return reject(unavailable('Too much is waiting for this conversation: send it again in a moment.'))
-      const item: Item<State, Command, Context> = { command, requester, resolve, reject }
+      const bytes = COMMAND_OVERHEAD_BYTES + (this.#decider.bytesOf?.(command) ?? 0)
+      if (this.#waitingBytes + bytes > MAILBOXES_BYTES_MAX)
+        return reject(unavailable('Too much is waiting to be written: send it again in a moment.'))
+      this.#waitingBytes += bytes
+      const item: Item<State, Command, Context> = { command, requester, resolve, reject, bytes }
       if (mailbox) {
         mailbox.queue.push(item)
         return
@@ -193,6 +205,7 @@ export class Streams<State, Command, Context, Event extends AnyEvent> {
     await Promise.resolve()
     while (mailbox.queue.length > 0) {
       const batch = mailbox.queue.splice(0, COMMANDS_PER_APPEND_MAX)
+      for (const { bytes } of batch) this.#waitingBytes -= bytes
       try {
         await this.#settle(id, batch)
       } catch (error) {
@@ -445,10 +458,11 @@ export class Streams<State, Command, Context, Event extends AnyEvent> {
   #keep(id: string, folded: Folded<State>, loadedSnapshotRevision?: number): void {
     const before = this.#cache.peek(id)
     if ((before && before.folded.revision > folded.revision) || this.#isBehind(id, folded)) return
-    const cached: Cached<State> = { folded, snapshotRevision: before?.snapshotRevision ?? loadedSnapshotRevision ?? NO_STREAM }
+    // Where nothing says when it was saved last, a state too large for the cache, it was so when it was loaded.
+    const snapshotRevision = before?.snapshotRevision ?? loadedSnapshotRevision ?? folded.revision
+    const cached: Cached<State> = { folded, snapshotRevision }
     this.#cache.set(id, cached)
-    // Large states are written more rarely: a snapshot costs what the state weighs.
-    const every = Math.max(SNAPSHOT_EVERY_REVISIONS, this.#decider.weightOf(folded.state) / 20)
+    const every = Math.max(SNAPSHOT_EVERY_REVISIONS, this.#decider.weightOf(folded.state) / STATE_BYTES_PER_REVISION)
     if (folded.revision - cached.snapshotRevision >= every) void this.#saveSnapshot(id, cached)
   }
 
