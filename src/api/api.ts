@@ -36,6 +36,7 @@ import { receiptRoutes } from './routes/receipts.js'
 import { relationRoutes } from './routes/relations.js'
 import { tokenRoutes } from './routes/tokens.js'
 import { userRoutes } from './routes/users.js'
+import { boundAnswers } from './unsent-answers.js'
 
 export interface ApiOptions extends Omit<RouteParts, 'jwtSecret' | 'tokenClaims'> {
   config: Pick<Config, 'allowedOrigins'> & Partial<Pick<Config, 'jwtIssuer' | 'jwtAudience'>>
@@ -167,6 +168,7 @@ async function versionOne(v1: FastifyInstance, options: ApiOptions): Promise<voi
     errorResponseBuilder: (_request, { ttl, max }) =>
       new Refusal('rate_limited', `A user makes at most ${max} requests a second: nothing was done, send it again.`, { retryAfterMs: ttl }),
   })
+  boundAnswers(v1)
   v1.addHook('preValidation', requireReadableBody)
   const api: Api = v1.withTypeProvider<TypeBoxTypeProvider>()
   const nouns = [

@@ -17,6 +17,8 @@ export interface AuthenticatorOptions {
 }
 
 const VERIFIED_TOKENS_MAX = 20_000
+/** Of the tokens' texts; one has at most 8 KiB. */
+const VERIFIED_CHARACTERS_MAX = 16 << 20
 
 interface Kept extends VerifiedToken {
   readonly at: number
@@ -31,7 +33,11 @@ export function createAuthenticator(options: AuthenticatorOptions): Authenticato
   const apps = new AppSecrets(options.appKeys)
   const keySet = jwksUrl === undefined ? undefined : new KeySet({ url: jwksUrl, logger, now })
   const tokens = new UserTokens({ jwtSecret, keySet, claims, now })
-  const verified = new LRUCache<string, Kept>({ max: VERIFIED_TOKENS_MAX })
+  const verified = new LRUCache<string, Kept>({
+    max: VERIFIED_TOKENS_MAX,
+    maxSize: VERIFIED_CHARACTERS_MAX,
+    sizeCalculation: (_, token) => token.length,
+  })
   // A wrong JWKS_URL is told at the start, not when the first user comes.
   void Promise.resolve(keySet?.current()).catch(() => {})
 

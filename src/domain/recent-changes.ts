@@ -1,7 +1,9 @@
 import { LRUCache } from 'lru-cache'
 import type { RecordedEvent } from './event-store.js'
 
-const CONVERSATIONS_MAX = 10_000
+/** Of all conversations together, about 150 bytes each; a conversation is one more. */
+const RECENT_CHANGES_MAX = 100_000
+/** Of one conversation. */
 const CHANGES_MAX = 5_000
 
 interface Changes {
@@ -15,11 +17,15 @@ interface Changes {
  * departures, which hold from then on whichever table is asked.
  */
 export class RecentChanges {
-  readonly #changes = new LRUCache<string, Changes>({ maxSize: CONVERSATIONS_MAX, sizeCalculation: () => 1 })
+  readonly #changes = new LRUCache<string, Changes>({
+    maxSize: RECENT_CHANGES_MAX,
+    sizeCalculation: ({ recalled, left }) => 1 + recalled.size + left.size,
+  })
 
   take(conversationId: string, { type, data }: RecordedEvent): void {
-    if (type === 'MessageRecalled') this.#of(conversationId).recalled.add((data as { messageSeq: number }).messageSeq)
-    else if (type === 'MemberLeft' || type === 'MemberRemoved') this.#of(conversationId).left.add((data as { userId: string }).userId)
+    if (type === 'MessageRecalled') this.#add(conversationId, ({ recalled }) => recalled.add((data as { messageSeq: number }).messageSeq))
+    else if (type === 'MemberLeft' || type === 'MemberRemoved')
+      this.#add(conversationId, ({ left }) => left.add((data as { userId: string }).userId))
     else if (type === 'MemberJoined') this.#changes.peek(conversationId)?.left.delete((data as { userId: string }).userId)
   }
 
@@ -31,12 +37,13 @@ export class RecentChanges {
     return this.#changes.get(conversationId)?.left.has(userId) ?? false
   }
 
-  #of(conversationId: string): Changes {
+  #add(conversationId: string, to: (changes: Changes) => void): void {
     let changes = this.#changes.get(conversationId)
-    if (!changes) this.#changes.set(conversationId, (changes = { recalled: new Set(), left: new Set() }))
     // The first of so many are in the tables by now.
-    if (changes.recalled.size + changes.left.size >= CHANGES_MAX)
-      this.#changes.set(conversationId, (changes = { recalled: new Set(), left: new Set() }))
-    return changes
+    if (!changes || changes.recalled.size + changes.left.size >= CHANGES_MAX) changes = { recalled: new Set(), left: new Set() }
+    to(changes)
+    // It weighs more now, which the cache sees only of what is new to it.
+    this.#changes.delete(conversationId)
+    this.#changes.set(conversationId, changes)
   }
 }

@@ -200,6 +200,19 @@ describe('while an append is in flight', () => {
     expect(said()).toEqual(ids)
   })
 
+  test('are never together more than a store takes at once, with names of the greatest length and a thousand events of one command', async () => {
+    const { store, streams } = setUp()
+    const long = (letter: string) => letter.repeat(64)
+    const asking = { actor: { userId: long('u'), app: long('a') }, correlationId: 'r'.repeat(128) }
+    const sends = Array.from({ length: 17 }, (_, n) => ({ type: 'say', id: `m${n}`, words: 'x'.repeat(29_500) }) as const)
+    const all = { type: 'sayAll', ids: Array.from({ length: 1_000 }, (_, n) => `${long('i')}${n}`) } as const
+    await Promise.all([...sends, all].map((command) => streams.execute('c', command, asking)))
+    const bytesOf = ({ events }: Append) =>
+      events.reduce((sum, { dataJson, metadata }) => sum + Buffer.byteLength(dataJson) + JSON.stringify(metadata).length, 0)
+    expect(Math.max(...store.appends.map(bytesOf))).toBeLessThanOrEqual(1 << 20)
+    expect(store.appends.length).toBeGreaterThan(1)
+  })
+
   test('a batch has hardly more than half a MiB, for no store takes everything at once', async () => {
     const { store, execute, said } = setUp()
     const ids = numbered(100)

@@ -11,6 +11,7 @@ import {
   ProposedEvent,
   type RecordedEvent,
   StoreUnavailable,
+  actorJsonOf,
 } from '../event-store.js'
 import { type AnyEvent, type Fact, factOf, schemaVersions } from '../events.js'
 import { chainHash } from '../hash-chain.js'
@@ -70,8 +71,8 @@ export interface StreamsOptions<State, Command, Context, Event extends AnyEvent>
 const COMMANDS_PER_APPEND_MAX = 128
 /** From here on what is waiting goes into the next append: a store may take no more than 1 MiB at once. */
 const APPEND_BYTES = 512 * 1024
-/** What metadata and names add to the data of an event, about. */
-const EVENT_OVERHEAD_BYTES = 400
+/** What an event has beside its data, its actor, the id of its request and twice its type: ids, hash, times and names. */
+const EVENT_OVERHEAD_BYTES = 320
 const COMMANDS_PER_MAILBOX_MAX = 10_000
 /** What waits in all mailboxes of one kind of stream, with what its requests take beside their content. */
 export const MAILBOXES_BYTES_MAX = 64 << 20
@@ -305,9 +306,17 @@ export class Streams<State, Command, Context, Event extends AnyEvent> {
         continue
       }
       const first = round.proposed.length
+      const { state, revision, hash, bytes } = round
       try {
         const decision = this.#decider.decide(round.state, item.command, context, item.requester.actor)
         if (decision.kind === 'events') this.#propose(round, stream, decision.events, item.requester, at)
+        if (first > 0 && round.bytes > APPEND_BYTES) {
+          // It does not fit behind the others; the next append begins with it.
+          Object.assign(round, { state, revision, hash, bytes })
+          round.proposed.length = first
+          round.again.push(item)
+          continue
+        }
         round.answers.push({ item, decision, first, count: round.proposed.length - first })
       } catch (error) {
         // Told only when the round is settled: after a conflict it is decided again, and perhaps otherwise.
@@ -327,6 +336,7 @@ export class Streams<State, Command, Context, Event extends AnyEvent> {
     at: number,
   ): void {
     let { state, revision, hash, bytes } = round
+    const requestBytes = EVENT_OVERHEAD_BYTES + actorJsonOf(actor).length + correlationId.length
     let causationId: string | null = null
     for (const { type, data } of events) {
       const id = randomUUID()
@@ -345,7 +355,7 @@ export class Streams<State, Command, Context, Event extends AnyEvent> {
       causationId ??= id
       round.proposed.push(event)
       state = this.#decider.evolve(state, event as unknown as Fact<Event>)
-      bytes += Buffer.byteLength(dataJson) + EVENT_OVERHEAD_BYTES
+      bytes += Buffer.byteLength(dataJson) + requestBytes + 2 * type.length
     }
     round.state = state
     round.revision = revision
