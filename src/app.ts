@@ -7,6 +7,7 @@ import type { RequestCounts } from './api/request-counts.js'
 import { createAuthenticator } from './auth/authenticator.js'
 import type { Config } from './config.js'
 import { Conversations } from './domain/conversations.js'
+import type { DevicePresenceSource } from './domain/devices.js'
 import type { EventStore, Position } from './domain/event-store.js'
 import type { Logger } from './domain/logger.js'
 import { StateFollower, type StateFollowerOptions, followStates } from './domain/state-follower.js'
@@ -93,7 +94,8 @@ async function serve(
 ): Promise<string> {
   // A database of its own, which DATA_DIR locks, is the only one that no other node can reach.
   const isShared = config.databaseUrl !== undefined || config.eventStoreUrl !== undefined
-  const users = new Users({ store, snapshots: readModels.snapshots, logger, cacheWeightMax: USERS_BYTES_MAX, isShared })
+  const presence: DevicePresenceSource = { findDevices: (userId, deviceIds) => shared.online.findDevices(userId, deviceIds) }
+  const users = new Users({ store, snapshots: readModels.snapshots, logger, cacheWeightMax: USERS_BYTES_MAX, isShared, presence })
   const conversations = new Conversations({
     store,
     snapshots: readModels.snapshots,

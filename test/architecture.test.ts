@@ -27,7 +27,7 @@ const compositionRoots = ['app.ts', 'commands/database.ts']
 
 function sourceOf(path: string, text: string): Source {
   const code = text.replace(/\/\*[\s\S]*?\*\//g, '').replace(/^\s*\/\/.*$/gm, '')
-  const specifiers = [...code.matchAll(/(?:\bfrom|\bimport)\s*\(?\s*['"]([^'"]+)['"]/g)].map(([, specifier]) => specifier!)
+  const specifiers = [...code.matchAll(/(?:\bfrom|(?<!['"])\bimport)\s*\(?\s*['"]([^'"]+)['"]/g)].map(([, specifier]) => specifier!)
   const local = specifiers.filter((specifier) => specifier.startsWith('.'))
   const imports = local.map((specifier) => normalize(join(path, '..', specifier)).replace(/\.js$/, '.ts'))
   return { path, text: code, imports, packages: specifiers.filter((specifier) => !specifier.startsWith('.')) }

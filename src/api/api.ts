@@ -154,7 +154,7 @@ function publicRoutes(app: FastifyInstance, { metrics, health, secrets, webSocke
 async function versionOne(v1: FastifyInstance, options: ApiOptions): Promise<void> {
   // Known beforehand, so that all requests have one shape.
   v1.decorateRequest('identity')
-  v1.addHook('onRequest', authenticationHook(options.authenticator))
+  v1.addHook('onRequest', authenticationHook(options.authenticator, options.users.devices, options.logger))
   await v1.register(rateLimit, {
     max: options.requestsPerSecondMax ?? REQUESTS_PER_SECOND_MAX,
     timeWindow: 1_000,

@@ -2,8 +2,10 @@
 import type { FastifyRequest } from 'fastify'
 import { type Authenticator, type Identity, type Scope, actorOf } from '../domain/caller.js'
 import type { Reader } from '../domain/conversations.js'
-import { Refusal, invalidField } from '../domain/errors.js'
+import type { Devices } from '../domain/devices.js'
+import { Refusal, invalidField, isOutage } from '../domain/errors.js'
 import { isUserId } from '../domain/ids.js'
+import type { Logger } from '../domain/logger.js'
 import type { Requester } from '../domain/write-path/streams.js'
 
 declare module 'fastify' {
@@ -21,13 +23,22 @@ export interface ActingUser {
 
 const bearer = /^Bearer +([\x21-\x7e]+) *$/i
 
-/** The hook that authenticates. */
-export function authenticationHook(authenticator: Authenticator) {
+/** The hook that authenticates, and notes the device whose token is used. */
+export function authenticationHook(authenticator: Authenticator, devices: Pick<Devices, 'use'>, logger: Logger) {
+  // No request waits for that, and none fails with it.
+  const note = ({ identity, id }: FastifyRequest): void => {
+    if (identity.kind !== 'user' || identity.deviceId === null) return
+    const { userId, deviceId, issuedAt } = identity
+    devices.use(userId, deviceId, issuedAt, { actor: actorOf(userId), correlationId: id })?.catch((error: unknown) => {
+      if (!isOutage(error)) logger.warn({ err: error }, 'a device was not noted')
+    })
+  }
   return (request: FastifyRequest, _reply: unknown, done: (error?: Error) => void): void => {
     const token = bearer.exec(request.headers.authorization ?? '')?.[1]
     if (token === undefined) return done(new Refusal('unauthenticated', 'Send a token or an app secret: "Authorization: Bearer …".'))
     authenticator.authenticate(token).then((identity) => {
       request.identity = identity
+      note(request)
       done()
     }, done)
   }

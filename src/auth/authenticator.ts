@@ -11,7 +11,7 @@ export interface AuthenticatorOptions {
   jwtSecret: string
   jwksUrl: string | undefined
   claims?: TokenClaims
-  users: Pick<Users, 'load'>
+  users: Pick<Users, 'devices'>
   logger: Logger
   now?: () => number
 }
@@ -42,10 +42,8 @@ export function createAuthenticator(options: AuthenticatorOptions): Authenticato
   void Promise.resolve(keySet?.current()).catch(() => {})
 
   const isRevoked = async (userId: string, deviceId: string, issuedAt: number | null): Promise<boolean> => {
-    const loading = users.load(userId)
-    const { state } = loading instanceof Promise ? await loading : loading
-    const revokedAt = state.revokedAt.get(deviceId)
-    return revokedAt !== undefined && (issuedAt === null || issuedAt < revokedAt)
+    const upTo = await users.devices.refusedUpTo(userId, deviceId)
+    return upTo !== undefined && (issuedAt ?? 0) <= upTo
   }
 
   const isStillVouchedFor = async ({ at, keys }: Kept): Promise<boolean> => {
@@ -72,8 +70,10 @@ export function createAuthenticator(options: AuthenticatorOptions): Authenticato
       if (identity.kind === 'app') return identity
       const { userId, deviceId, issuedAt, expiresAt } = identity
       if (expiresAt <= now()) throw new TokenRefusal('expired')
-      if (issuedAt !== null) requireNotAhead('iat', issuedAt, now())
-      if (deviceId !== null && (await isRevoked(userId, deviceId, issuedAt))) throw new TokenRefusal('revoked')
+      const upTo = deviceId === null ? undefined : await users.devices.refusedUpTo(userId, deviceId)
+      if (upTo !== undefined && (issuedAt ?? 0) <= upTo) throw new TokenRefusal('revoked')
+      // A token that is made after a deletion is dated after it, also where this clock was set back since.
+      if (issuedAt !== null) requireNotAhead('iat', issuedAt, Math.max(now(), upTo ?? 0))
       return identity
     },
     close: () => keySet?.close(),

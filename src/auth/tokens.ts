@@ -8,19 +8,19 @@ export interface IssuedToken {
 }
 
 /**
- * A user's token, signed with `JWT_SECRET`. Its `iat` has a fraction, down to the millisecond:
- * a token that is issued right after its device was revoked is newer than the revocation.
+ * Makes a user's token, signed with `JWT_SECRET`. Its `iat` has a fraction, down to the millisecond:
+ * a token that is issued right after its device was deleted is newer than the deletion.
  */
 export async function issueToken(
   jwtSecret: string,
   user: { userId: string; deviceId?: string | undefined; ttlSeconds: number } & Partial<TokenClaims>,
-  now = Date.now(),
+  { now = Date.now(), issuedAt = now }: { now?: number; issuedAt?: number } = {},
 ): Promise<IssuedToken> {
   const exp = Math.ceil(now / 1_000) + user.ttlSeconds
   const { userId, deviceId, jwtIssuer, jwtAudience } = user
   const claims = {
     sub: userId,
-    iat: now / 1_000,
+    iat: issuedAt / 1_000,
     exp,
     ...(deviceId === undefined ? {} : { deviceId }),
     ...(jwtIssuer === undefined ? {} : { iss: jwtIssuer }),

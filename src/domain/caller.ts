@@ -2,7 +2,7 @@ import { Refusal } from './errors.js'
 import type { Actor } from './event-store.js'
 
 /** What an app may do; `moderate` and those after it allow nothing yet. */
-export const scopes = ['users', 'act', 'audit', 'moderate', 'feeds', 'import', 'review', 'govern'] as const
+export const scopes = ['users', 'act', 'audit', 'moderate', 'feeds', 'review', 'govern', 'import'] as const
 export type Scope = (typeof scopes)[number]
 
 /** Who a token speaks for. */
@@ -38,7 +38,7 @@ export interface Authenticator {
    * @throws {Refusal} unauthenticated: no such secret, a bad signature; a TokenRefusal: expired, or a device that was revoked after the token was issued
    */
   authenticate(token: string): Promise<Identity>
-  /** Whether this device of this user was revoked after `issuedAt`. @throws {Refusal} unavailable */
+  /** Whether a token of this device that was issued then is refused. @throws {Refusal} unavailable */
   isRevoked(userId: string, deviceId: string, issuedAt: number | null): Promise<boolean>
 }
 

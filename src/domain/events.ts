@@ -73,8 +73,10 @@ export type UserEvent =
   | { type: 'ContactRemoved'; data: { userId: string } }
   | { type: 'UserBlocked'; data: { userId: string } }
   | { type: 'UserUnblocked'; data: { userId: string } }
-  | { type: 'DeviceSeen'; data: { deviceId: string } }
-  | { type: 'DeviceRevoked'; data: { deviceId: string } }
+  /** `replaced`: the device that left the user's list for it; its tokens stay valid. */
+  | { type: 'DeviceSeen'; data: { deviceId: string; replaced?: string } }
+  /** Its tokens are refused that were issued up to `upTo` (ms); absent: up to the event's `at`. */
+  | { type: 'DeviceRevoked'; data: { deviceId: string; upTo?: number } }
   /** The user's own marks on a conversation; `ordinal` is the conversation's last when it was hidden: a later message shows it again. */
   | { type: 'InboxMarked'; data: { conversationId: string; pinned?: boolean; muted?: boolean; hidden?: boolean; ordinal: number } }
 

@@ -1,3 +1,4 @@
+import { type DevicePresenceSource, Devices } from './devices.js'
 import { unavailable } from './errors.js'
 import type { EventStore, Position, RecordedEvent } from './event-store.js'
 import type { UserEvent } from './events.js'
@@ -20,21 +21,36 @@ const userDecider: Decider<UserState, { userId: string; wanted: UserCommand }, t
   evolve: evolveUser,
   decide: (state, { userId, wanted }) => decideUser(state, wanted, userId),
   isCurrent: () => true,
-  weightOf: ({ contacts, blocks, devices, revokedAt, marks }) =>
-    STATE_BYTES + (contacts.size + blocks.size + devices.size + revokedAt.size + marks.size) * ENTRY_BYTES,
-  snapshotVersion: 1,
+  weightOf: ({ contacts, blocks, devices, refusedUpTo, marks }) =>
+    STATE_BYTES + (contacts.size + blocks.size + devices.size + refusedUpTo.size + marks.size) * ENTRY_BYTES,
+  snapshotVersion: 2,
   toJson: userToJson,
   fromJson: userFromJson,
+}
+
+export interface UsersOptions {
+  store: EventStore
+  snapshots: SnapshotStore
+  logger: Logger
+  cacheWeightMax: number
+  isShared?: boolean
+  /** Which devices have been offline longest. Default: in the order in which they appeared. */
+  presence?: DevicePresenceSource
+  now?: () => number
 }
 
 /** Users: profiles, contacts, blocks, devices and their marks on conversations. */
 export class Users {
   readonly #streams: Streams<UserState, { userId: string; wanted: UserCommand }, typeof nothing, UserEvent>
   readonly #store: EventStore
+  readonly #isShared: boolean
+  readonly devices: Devices
 
-  constructor(options: { store: EventStore; snapshots: SnapshotStore; logger: Logger; cacheWeightMax: number; isShared?: boolean }) {
+  constructor({ presence, now = Date.now, ...options }: UsersOptions) {
     this.#store = options.store
-    this.#streams = new Streams({ ...options, decider: userDecider, prepare: () => nothing })
+    this.#isShared = options.isShared ?? false
+    this.#streams = new Streams({ ...options, now, decider: userDecider, prepare: () => nothing })
+    this.devices = new Devices({ users: this, presence, logger: options.logger, now })
   }
 
   /** What is known of a user; everybody is a user, also one that nothing was ever said of. @throws {Refusal} unavailable */
@@ -42,14 +58,26 @@ export class Users {
     return this.#streams.load(userId)
   }
 
+  /** The same as of the end of its stream, whoever wrote there. @throws {Refusal} unavailable */
+  async loadLatest(userId: string): Promise<Folded<UserState>> {
+    if (!this.#isShared) return this.load(userId)
+    const requester = { actor: { userId }, correlationId: '' }
+    return (await this.#streams.execute(userId, { userId, wanted: { type: 'LookUp' } }, requester)).folded
+  }
+
   /** Decides a user's command on itself; `position` is where reads can wait for it. @throws {Refusal} */
   async execute(
     userId: string,
     command: UserCommand,
     requester: Requester,
-  ): Promise<{ position: Position; unchanged: boolean; state: UserState }> {
+  ): Promise<{ position: Position; unchanged: boolean; state: UserState; revision: number }> {
     const { kind, folded } = await this.#streams.execute(userId, { userId, wanted: command }, requester)
-    return { position: folded.position || (await this.#head()), unchanged: kind === 'unchanged', state: folded.state }
+    return {
+      position: folded.position || (await this.#head()),
+      unchanged: kind === 'unchanged',
+      state: folded.state,
+      revision: folded.revision,
+    }
   }
 
   async #head(): Promise<Position> {
@@ -70,9 +98,11 @@ export class Users {
   /** Keeps what is in memory current with other nodes. */
   follow(userId: string, event: RecordedEvent): void {
     this.#streams.follow(userId, event)
+    if (event.type === 'DeviceRevoked') this.devices.followRevocation(userId, event)
   }
 
   close(): Promise<void> {
+    this.devices.close()
     return this.#streams.close()
   }
 }

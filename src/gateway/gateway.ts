@@ -111,7 +111,7 @@ export class Gateway {
     this.#resume = new Resume({ store, conversations, readModels, hub: this.hub, fanoutOnWriteMembersMax })
     this.#typing = new Typing({ hub: this.hub, users, conversations, signals })
     this.hub.onUserEvent = (userId, event, at) => {
-      if (event.type === 'DeviceRevoked') this.#closeDevice(userId, event.data.deviceId, at)
+      if (event.type === 'DeviceRevoked') this.#closeDevice(userId, event.data.deviceId, event.data.upTo ?? at)
       else if (event.type === 'UserBlocked' || event.type === 'UserUnblocked') this.presence.blockChanged(userId, event.data.userId)
     }
   }
@@ -205,10 +205,10 @@ export class Gateway {
     this.presence.disconnected(connection)
   }
 
-  #closeDevice(userId: string, deviceId: string, revokedAt: number): void {
+  /** A socket whose token is newer was let in after the deletion. */
+  #closeDevice(userId: string, deviceId: string, refusedUpTo: number): void {
     for (const connection of this.hub.users.get(userId)?.connections ?? []) {
-      const isOlder = connection.issuedAt === null || connection.issuedAt < revokedAt
-      if (connection.deviceId === deviceId && isOlder)
+      if (connection.deviceId === deviceId && (connection.issuedAt ?? 0) <= refusedUpTo)
         connection.refuse(closeCodes.deviceRevoked, { code: 'unauthenticated', message: 'This device was revoked.' })
     }
   }
@@ -393,7 +393,10 @@ export class Gateway {
     const { userId, issuedAt } = identity
     const deviceId = deviceOf(identity, frame.deviceId)
     if (await this.#options.authenticator.isRevoked(userId, deviceId, issuedAt)) return this.#refuseRevoked(connection, frame.ref)
-    if (frame.deviceId !== undefined || identity.deviceId !== null) await this.#seeDevice(connection, userId, deviceId)
+    // One that has gone meanwhile is not worth remembering.
+    if (!connection.isOpen) return
+    if (frame.deviceId !== undefined || identity.deviceId !== null)
+      await this.#options.users.devices.use(userId, deviceId, issuedAt, { actor: { userId }, correlationId: connection.sessionId })
     const position = frame.position !== undefined && (await this.#resume.isOfThisLog(frame.position)) ? frame.position : undefined
     Object.assign(connection, { actor: { userId }, deviceId, issuedAt })
     try {
@@ -494,13 +497,6 @@ export class Gateway {
 
   #refuseRevoked(connection: Connection, ref: number): void {
     connection.refuse(closeCodes.deviceRevoked, { ref, code: 'unauthenticated', message: 'This device was revoked: take a new token.' })
-  }
-
-  /** A device that names itself is remembered, once. */
-  async #seeDevice(connection: Connection, userId: string, deviceId: string): Promise<void> {
-    const { state } = await this.#options.users.load(userId)
-    if (!state.devices.has(deviceId))
-      await this.#options.users.execute(userId, { type: 'SeeDevice', deviceId }, { actor: { userId }, correlationId: connection.sessionId })
   }
 
   /** One connection a device, and a bounded number a user: the older ones make room. */

@@ -16,7 +16,7 @@ export type UsersTables = {
 
 export const usersProjection: Projection = {
   name: 'users',
-  version: 1,
+  version: 2,
   settings: '',
   tables: ['profiles', 'contacts', 'blocks', 'devices'],
   ddl: `
@@ -64,6 +64,7 @@ class UsersFold implements Fold {
         this.#relations.blocks.set(id, event.data.userId, null)
         return
       case 'DeviceSeen':
+        if (event.data.replaced !== undefined) this.#devices.set(id, event.data.replaced, null)
         this.#devices.set(id, event.data.deviceId, { at: event.metadata.at, position: event.position })
         return
       case 'DeviceRevoked':

@@ -1,5 +1,18 @@
-import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { type TestApp, type TestCaller, callerWith, groupOf, say, secretOf, startTestApp, unique, userOf } from '../support/app.js'
+import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest'
+import { issueToken } from '../../src/auth/tokens.js'
+import { userStream } from '../../src/domain/ids.js'
+import {
+  JWT_SECRET,
+  type TestApp,
+  type TestCaller,
+  callerWith,
+  groupOf,
+  say,
+  secretOf,
+  startTestApp,
+  unique,
+  userOf,
+} from '../support/app.js'
 
 let app: TestApp
 let full: TestCaller
@@ -153,23 +166,53 @@ describe('what is looked at first', () => {
   })
 })
 
-describe('a device that was revoked', () => {
-  test('is refused with the token of before, and accepted with a new one', async () => {
-    const phone = await userOf(app, 'alice', 'phone')
-    await app.users.execute(phone.id, { type: 'SeeDevice', deviceId: 'phone' }, { actor: { userId: phone.id }, correlationId: 'test' })
-    const laptop = await full.post('/v1/tokens', { userId: phone.id, deviceId: 'laptop' })
-    const revoked = await callerWith(app, laptop.body.token).del('/v1/devices/phone')
-    expect([revoked.status, typeof revoked.body.position]).toEqual([200, 'string'])
-    expect((await phone.get('/v1/inbox')).body.code).toBe('unauthenticated')
-    expect((await callerWith(app, laptop.body.token).get(`/v1/devices?minPosition=${revoked.body.position}`)).body).toEqual({
-      items: [],
-      nextCursor: null,
-    })
-    const again = await full.post('/v1/tokens', { userId: phone.id, deviceId: 'phone' })
-    expect((await callerWith(app, again.body.token).get('/v1/inbox')).status).toBe(200)
+describe('a device', () => {
+  const tokenOf = async (userId: string, deviceId?: string) =>
+    callerWith(app, (await full.post('/v1/tokens', { userId, deviceId })).body.token, userId)
+  const listed = async (caller: TestCaller) =>
+    ((await caller.get('/v1/devices')).body.items as { deviceId: string }[]).map(({ deviceId }) => deviceId)
+
+  test('is known as soon as its token is used, and that is written once', async () => {
+    const laptop = await userOf(app, 'alice', 'laptop')
+    for (let use = 0; use < 5; use += 1) await laptop.get('/v1/inbox')
+    await vi.waitFor(async () => expect(await listed(laptop)).toEqual(['laptop']), { timeout: 5_000 })
+    expect((await app.store.readStream(userStream(laptop.id), { limit: 10 })).events.map(({ type }) => type)).toEqual(['DeviceSeen'])
   })
 
-  test('must be one', async () => {
-    expect((await (await userOf(app)).del('/v1/devices/nothing')).body.code).toBe('not_found')
+  test('that was deleted is refused with the tokens of before, and accepted with a new one at once', async () => {
+    const phone = await userOf(app, 'alice', 'phone')
+    const laptop = await tokenOf(phone.id, 'laptop')
+    await phone.get('/v1/inbox')
+    const revoked = await laptop.del('/v1/devices/phone')
+    expect([revoked.status, typeof revoked.body.position]).toEqual([200, 'string'])
+    const again = await tokenOf(phone.id, 'phone')
+    expect((await phone.get('/v1/inbox')).body.code).toBe('unauthenticated')
+    await vi.waitFor(async () => expect(await listed(laptop)).not.toContain('phone'), { timeout: 5_000 })
+    expect((await again.get('/v1/inbox')).status).toBe(200)
+    // The second time as well.
+    expect((await laptop.del('/v1/devices/phone')).status).toBe(200)
+    expect((await again.get('/v1/inbox')).body.code).toBe('unauthenticated')
+    expect((await (await tokenOf(phone.id)).get('/v1/inbox')).status).toBe(200)
+  })
+
+  test('is deleted also where it was never seen; twice is unchanged', async () => {
+    const user = await userOf(app)
+    const early = await userOf(app, 'x', 'lost')
+    const first = await early.del('/v1/devices/other')
+    expect([first.status, first.body.unchanged]).toEqual([200, undefined])
+    expect((await early.del('/v1/devices/other')).body).toEqual({ position: first.body.position, unchanged: true })
+    expect((await user.del('/v1/devices/a b')).body.code).toBe('invalid_request')
+  })
+
+  test('is refused with a token that its issuer dated ahead, once it was shown', async () => {
+    const owner = await userOf(app)
+    const dated = (ms: number) =>
+      issueToken(JWT_SECRET, { userId: owner.id, deviceId: 'phone', ttlSeconds: 600 }, { issuedAt: Date.now() + ms })
+    const ahead = callerWith(app, (await dated(20_000)).token)
+    expect((await ahead.get('/v1/inbox')).status).toBe(200)
+    expect((await owner.del('/v1/devices/phone')).status).toBe(200)
+    expect((await ahead.get('/v1/inbox')).body.code).toBe('unauthenticated')
+    expect((await callerWith(app, (await dated(30_000)).token).get('/v1/inbox')).status).toBe(200)
+    expect((await (await tokenOf(owner.id, 'phone')).get('/v1/inbox')).status).toBe(200)
   })
 })

@@ -368,14 +368,13 @@ describe('an app', () => {
 
 describe('a revoked device', () => {
   async function revokePhone(users: Users): Promise<number> {
-    await users.execute('alice', { type: 'SeeDevice', deviceId: 'phone' }, requester)
-    await users.execute('alice', { type: 'RevokeDevice', deviceId: 'phone' }, requester)
-    return (await users.load('alice')).state.revokedAt.get('phone')!
+    await users.devices.revoke('alice', 'phone', requester)
+    return (await users.devices.refusedUpTo('alice', 'phone'))!
   }
 
   test('is refused with a token from before, also with one that was verified already', async () => {
     const { authenticator, users } = setUp()
-    const { token } = await issueToken(jwtSecret, { userId: 'alice', deviceId: 'phone', ttlSeconds: 60 }, Date.now() - 5)
+    const { token } = await issueToken(jwtSecret, { userId: 'alice', deviceId: 'phone', ttlSeconds: 60 }, { now: Date.now() - 5 })
     await authenticator.authenticate(token)
     await revokePhone(users)
     expect(await codeOf(authenticator.authenticate(token))).toBe('unauthenticated')
@@ -392,7 +391,7 @@ describe('a revoked device', () => {
   test('is accepted with a token that was issued a millisecond later', async () => {
     const { authenticator, users } = setUp()
     const revokedAt = await revokePhone(users)
-    const { token } = await issueToken(jwtSecret, { userId: 'alice', deviceId: 'phone', ttlSeconds: 60 }, revokedAt + 1)
+    const { token } = await issueToken(jwtSecret, { userId: 'alice', deviceId: 'phone', ttlSeconds: 60 }, { now: revokedAt + 1 })
     expect(await authenticator.authenticate(token)).toMatchObject({ deviceId: 'phone' })
   })
 
@@ -407,7 +406,7 @@ describe('a revoked device', () => {
 
 describe('a token that is issued here', () => {
   test('holds for as long as asked, to the second above', async () => {
-    const { token, expiresAt } = await issueToken(jwtSecret, { userId: 'alice', ttlSeconds: 60 }, 1_700_000_000_500)
+    const { token, expiresAt } = await issueToken(jwtSecret, { userId: 'alice', ttlSeconds: 60 }, { now: 1_700_000_000_500 })
     const claims = JSON.parse(Buffer.from(token.split('.')[1]!, 'base64url').toString()) as object
     expect(claims).toEqual({ sub: 'alice', iat: 1_700_000_000.5, exp: 1_700_000_061 })
     expect(expiresAt).toBe('2023-11-14T22:14:21.000Z')

@@ -46,8 +46,8 @@ const samples: { [Type in EventType]: Sample<Type> } = {
   ContactRemoved: same({ userId }),
   UserBlocked: same({ userId }),
   UserUnblocked: same({ userId }),
-  DeviceSeen: same({ deviceId }),
-  DeviceRevoked: same({ deviceId }),
+  DeviceSeen: { all: { deviceId, replaced: 'old' }, least: { deviceId } },
+  DeviceRevoked: { all: { deviceId, upTo: 1 }, least: { deviceId } },
   InboxMarked: {
     all: { conversationId: 'c', pinned: true, muted: true, hidden: true, ordinal: 1 },
     least: { conversationId: 'c', ordinal: 1 },

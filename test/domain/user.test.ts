@@ -1,6 +1,14 @@
 import { describe, expect, test } from 'vitest'
 import type { UserEvent } from '../../src/domain/events.js'
-import { DEVICES_MAX, RELATIONS_MAX, type UserCommand, userFromJson, userToJson } from '../../src/domain/user/user.js'
+import {
+  DEVICES_MAX,
+  RELATIONS_MAX,
+  type UserCommand,
+  evolveUser,
+  refusedUpTo,
+  userFromJson,
+  userToJson,
+} from '../../src/domain/user/user.js'
 import { givenAnna, userAfter } from '../support/given-user.js'
 
 const profile = { name: 'Anna', avatarUrl: null, custom: { team: { x: 1, y: 2 } } }
@@ -65,32 +73,78 @@ test('a block and a contact are of no concern to each other', () => {
 })
 
 describe('a device', () => {
+  const see = (deviceId: string, ...longestOffline: string[]): UserCommand => ({ type: 'SeeDevice', deviceId, longestOffline })
+  /** Events of these tests happen at 1,000, 1,001, … ms. */
+  const revoke = (more: { deviceId?: string; shownUpTo?: number; now?: number } = {}): UserCommand => ({
+    type: 'RevokeDevice',
+    deviceId: 'phone',
+    shownUpTo: 0,
+    now: 1_002,
+    ...more,
+  })
+  const revokedUpTo = (upTo: number): UserEvent => ({ type: 'DeviceRevoked', data: { deviceId: 'phone', upTo } })
+  const many = (count: number, type: 'DeviceSeen' | 'DeviceRevoked' = 'DeviceSeen', name = 'd') =>
+    Array.from({ length: count }, (_, i): UserEvent => ({ type, data: { deviceId: `${name}${i}` } }))
+
   test('is seen once', () => {
-    givenAnna().when({ type: 'SeeDevice', deviceId: 'phone' }).thenEvents(seen)
-    givenAnna(seen).when({ type: 'SeeDevice', deviceId: 'phone' }).thenUnchanged()
+    givenAnna().when(see('phone')).thenEvents(seen)
+    givenAnna(seen).when(see('phone')).thenUnchanged()
   })
-  test('is revoked', () => {
-    givenAnna(seen).when({ type: 'RevokeDevice', deviceId: 'phone' }).thenEvents(revoked)
-    expect(userAfter(seen, revoked).revokedAt.get('phone')).toBe(1_001)
+  test('is revoked, on the list or not', () => {
+    givenAnna(seen).when(revoke()).thenEvents(revoked)
+    givenAnna().when(revoke()).thenEvents(revoked)
+    expect(refusedUpTo(userAfter(seen, revoked), 'phone')).toBe(1_001)
+    expect(refusedUpTo(userAfter(revoked), 'tablet')).toBeUndefined()
   })
-  test('that is not there is not found', () => givenAnna().when({ type: 'RevokeDevice', deviceId: 'phone' }).thenRefused('not_found'))
-  test('that was revoked is not found', () =>
-    givenAnna(seen, revoked).when({ type: 'RevokeDevice', deviceId: 'phone' }).thenRefused('not_found'))
+  test('that is revoked again at once is unchanged, unless it has come back or shown a newer token', () => {
+    givenAnna(seen, revoked).when(revoke()).thenUnchanged()
+    givenAnna(seen, revoked, seen).when(revoke()).thenEvents(revoked)
+    givenAnna(seen, revoked)
+      .when(revoke({ shownUpTo: 1_500, now: 1_600 }))
+      .thenEvents(revoked)
+    givenAnna(seen, revoked)
+      .when(revoke({ now: 61_002 }))
+      .thenEvents(revoked)
+  })
+  test('is refused up to the newest token that it has shown, whatever clock dated it', () => {
+    givenAnna(seen)
+      .when(revoke({ shownUpTo: 5_000 }))
+      .thenEvents(revokedUpTo(5_000))
+    expect(refusedUpTo(userAfter(seen, revokedUpTo(5_000)), 'phone')).toBe(5_000)
+    givenAnna(seen, revoked).when({ type: 'RefuseTokens', deviceId: 'phone', upTo: 5_000 }).thenEvents(revokedUpTo(5_000))
+    givenAnna(seen, revoked).when({ type: 'RefuseTokens', deviceId: 'phone', upTo: 1_001 }).thenUnchanged()
+    expect(refusedUpTo(userAfter(revokedUpTo(5_000), revoked), 'phone')).toBe(5_000)
+  })
   test('comes back with a new token; older ones stay revoked', () => {
-    givenAnna(seen, revoked).when({ type: 'SeeDevice', deviceId: 'phone' }).thenEvents(seen)
-    expect(userAfter(seen, revoked, seen).revokedAt.get('phone')).toBe(1_001)
+    givenAnna(seen, revoked).when(see('phone')).thenEvents(seen)
+    expect(refusedUpTo(userAfter(seen, revoked, seen), 'phone')).toBe(1_001)
   })
-  test('is one of so many', () => {
-    const many = Array.from({ length: DEVICES_MAX }, (_, i): UserEvent => ({ type: 'DeviceSeen', data: { deviceId: `d${i}` } }))
-    givenAnna(...many)
-      .when({ type: 'SeeDevice', deviceId: 'phone' })
-      .thenRefused('invalid_request', 'deviceId')
-    givenAnna(...many)
-      .when({ type: 'SeeDevice', deviceId: 'd7' })
+  test('takes the place of the one that was offline longest, whose tokens stay valid', () => {
+    const replacing = (replaced: string): UserEvent => ({ type: 'DeviceSeen', data: { deviceId: 'phone', replaced } })
+    const full = many(DEVICES_MAX)
+    givenAnna(...full)
+      .when(see('phone', 'gone', 'd7', 'd8'))
+      .thenEvents(replacing('d7'))
+    givenAnna(...full)
+      .when(see('phone'))
+      .thenEvents(replacing('d0'))
+    givenAnna(...full)
+      .when(see('d7'))
       .thenUnchanged()
-    givenAnna(...many, { type: 'DeviceRevoked', data: { deviceId: 'd7' } })
-      .when({ type: 'SeeDevice', deviceId: 'phone' })
-      .thenAccepted()
+    const state = userAfter(...full, replacing('d7'))
+    expect([state.devices.size, state.devices.has('d7'), refusedUpTo(state, 'd7')]).toEqual([DEVICES_MAX, false, undefined])
+  })
+  test('stays revoked however many others are, and what is kept of them is bounded', () => {
+    const others = many(DEVICES_MAX + 5, 'DeviceRevoked', 'made-up')
+    // The phone has come back before, and is on the list.
+    const state = userAfter(revoked, seen, { type: 'DeviceRevoked', data: { deviceId: 'old' } }, ...others)
+    expect(state.refusedUpTo.size).toBe(DEVICES_MAX + 1)
+    expect(refusedUpTo(state, 'phone')).toBe(1_000)
+    for (const gone of ['old', 'made-up0', 'made-up4']) expect(refusedUpTo(state, gone)).toBeGreaterThanOrEqual(1_002)
+    expect(refusedUpTo(state, `made-up${DEVICES_MAX}`)).toBe(1_003 + DEVICES_MAX)
+    // A device whose deletion was folded comes back with a newer token, and its older ones stay refused.
+    const back = evolveUser(state, { ...others[0]!, type: 'DeviceSeen', data: { deviceId: 'old' } } as never)
+    expect(refusedUpTo(back, 'old')).toBe(state.othersRefusedUpTo)
   })
 })
 
@@ -154,7 +208,8 @@ test('a user comes back from a snapshot as it was', () => {
       back.contacts.equals(state.contacts) &&
         back.blocks.equals(state.blocks) &&
         back.devices.equals(state.devices) &&
-        back.revokedAt.equals(state.revokedAt),
+        back.refusedUpTo.equals(state.refusedUpTo) &&
+        back.othersRefusedUpTo === state.othersRefusedUpTo,
     ).toBe(true)
     expect(back.marks.toJS()).toEqual(state.marks.toJS())
   }

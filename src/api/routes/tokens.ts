@@ -7,7 +7,7 @@ import type { Api, RouteParts } from '../route-parts.js'
 
 const TTL_SECONDS_DEFAULT = 3_600
 
-export function tokenRoutes(app: Api, { jwtSecret, tokenClaims }: RouteParts): void {
+export function tokenRoutes(app: Api, { users, jwtSecret, tokenClaims }: RouteParts): void {
   app.post(
     '/tokens',
     {
@@ -38,7 +38,8 @@ export function tokenRoutes(app: Api, { jwtSecret, tokenClaims }: RouteParts): v
     async (request, reply) => {
       requireApp(request, 'users')
       const { userId, deviceId, ttlSeconds = TTL_SECONDS_DEFAULT } = request.body
-      const token = await issueToken(jwtSecret, { userId, deviceId, ttlSeconds, ...tokenClaims })
+      const issuedAt = await users.devices.issueTime(userId, deviceId)
+      const token = await issueToken(jwtSecret, { userId, deviceId, ttlSeconds, ...tokenClaims }, { issuedAt })
       return reply.code(201).send(token)
     },
   )

@@ -1,8 +1,8 @@
 /** A user as a fold of its own stream: profile, contacts, blocks, devices, and its marks on conversations. */
-import { Map as PersistentMap, Set as PersistentSet } from 'immutable'
+import { OrderedSet, Map as PersistentMap, Set as PersistentSet } from 'immutable'
 import { isSameJson } from '../canonical-json.js'
 import { type Decision, decided, unchanged } from '../decision.js'
-import { invalidField, notFound, unreachable } from '../errors.js'
+import { invalidField, unreachable } from '../errors.js'
 import type { Fact, Profile, UserEvent } from '../events.js'
 
 export interface InboxMarks {
@@ -16,9 +16,12 @@ export interface UserState {
   profile: Profile | null
   contacts: PersistentSet<string>
   blocks: PersistentSet<string>
-  devices: PersistentSet<string>
-  /** deviceId → when it was revoked (ms): tokens issued before are refused. */
-  revokedAt: PersistentMap<string, number>
+  /** In the order in which they appeared. */
+  devices: OrderedSet<string>
+  /** deviceId → up to which time of issue (ms) its tokens are refused. */
+  refusedUpTo: PersistentMap<string, number>
+  /** The same for every device that is neither on the list nor in `refusedUpTo`, which is bounded; 0: none is refused. */
+  othersRefusedUpTo: number
   marks: PersistentMap<string, InboxMarks>
 }
 
@@ -28,22 +31,30 @@ export type UserCommand =
   | { type: 'RemoveContact'; userId: string }
   | { type: 'BlockUser'; userId: string }
   | { type: 'UnblockUser'; userId: string }
-  | { type: 'SeeDevice'; deviceId: string }
-  | { type: 'RevokeDevice'; deviceId: string }
+  /** `longestOffline`: devices that may leave the list where it is full, the first that is still on it. */
+  | { type: 'SeeDevice'; deviceId: string; longestOffline: readonly string[] }
+  /** `shownUpTo`: the time of issue (ms) of the newest token that it has shown; 0: none. */
+  | { type: 'RevokeDevice'; deviceId: string; shownUpTo: number; now: number }
+  | { type: 'RefuseTokens'; deviceId: string; upTo: number }
+  /** Changes nothing: the answer has the state as of the stream's end. */
+  | { type: 'LookUp' }
   | { type: 'MarkInbox'; conversationId: string; pinned?: boolean; muted?: boolean; hidden?: boolean; lastOrdinal: number }
 
 export const unknownUser: UserState = {
   profile: null,
   contacts: PersistentSet(),
   blocks: PersistentSet(),
-  devices: PersistentSet(),
-  revokedAt: PersistentMap(),
+  devices: OrderedSet(),
+  refusedUpTo: PersistentMap(),
+  othersRefusedUpTo: 0,
   marks: PersistentMap(),
 }
 const noMarks: InboxMarks = { pinned: false, muted: false, hiddenOrdinal: null }
 
-/** Devices of one user; more are refused, so that a client that makes a new id at every start is found out. */
+/** Devices on one user's list, and deleted ones beside it of which each is known by itself. */
 export const DEVICES_MAX = 1_000
+/** A deletion that is said again within this time is the same one. */
+const SAME_DELETION_MS = 60_000
 /** Contacts and blocks of one user, each. */
 export const RELATIONS_MAX = 10_000
 /** Conversations that one user has pinned, muted or hidden. */
@@ -64,13 +75,9 @@ export function evolveUser(state: UserState, event: Fact<UserEvent>): UserState 
     case 'UserUnblocked':
       return { ...state, blocks: state.blocks.delete(event.data.userId) }
     case 'DeviceSeen':
-      return { ...state, devices: state.devices.add(event.data.deviceId) }
+      return withDevice(state, event.data)
     case 'DeviceRevoked':
-      return {
-        ...state,
-        devices: state.devices.delete(event.data.deviceId),
-        revokedAt: state.revokedAt.set(event.data.deviceId, event.metadata.at),
-      }
+      return withoutDevice(state, event.data.deviceId, event.data.upTo ?? event.metadata.at)
     case 'InboxMarked':
       return { ...state, marks: withMarks(state, event.data) }
     default:
@@ -84,6 +91,47 @@ function withMarks(state: UserState, data: Extract<UserEvent, { type: 'InboxMark
   const isMarked = marks.pinned || marks.muted || marks.hiddenOrdinal !== null
   return isMarked ? state.marks.set(data.conversationId, marks) : state.marks.delete(data.conversationId)
 }
+
+/** A device whose own deletion may be among those that were folded into one keeps that one as its own. */
+function withDevice(state: UserState, { deviceId, replaced }: { deviceId: string; replaced?: string }): UserState {
+  const upTo = refusedUpTo(state, deviceId)
+  return {
+    ...state,
+    devices: (replaced === undefined ? state.devices : state.devices.delete(replaced)).add(deviceId),
+    refusedUpTo: upTo === undefined ? state.refusedUpTo : state.refusedUpTo.set(deviceId, upTo),
+  }
+}
+
+function withoutDevice(state: UserState, deviceId: string, upTo: number): UserState {
+  const devices = state.devices.delete(deviceId)
+  const refused = state.refusedUpTo.set(deviceId, Math.max(upTo, refusedUpTo(state, deviceId) ?? 0))
+  return { ...state, devices, ...bounded(refused, devices, state.othersRefusedUpTo) }
+}
+
+/** What is refused is never forgotten: the oldest deletion beyond the bound becomes one for all devices that are not on the list. */
+function bounded(
+  refused: UserState['refusedUpTo'],
+  devices: UserState['devices'],
+  othersRefusedUpTo: number,
+): Pick<UserState, 'refusedUpTo' | 'othersRefusedUpTo'> {
+  if (refused.size <= DEVICES_MAX) return { refusedUpTo: refused, othersRefusedUpTo }
+  const gone = [...refused].filter(([deviceId]) => !devices.has(deviceId))
+  const surplus = gone.sort(([, one], [, other]) => one - other).slice(0, Math.max(0, gone.length - DEVICES_MAX))
+  return {
+    refusedUpTo: refused.deleteAll(surplus.map(([deviceId]) => deviceId)),
+    othersRefusedUpTo: Math.max(othersRefusedUpTo, surplus.at(-1)?.[1] ?? 0),
+  }
+}
+
+/** Up to which time of issue (ms) the tokens of a device are refused; undefined: none is. */
+export function refusedUpTo(state: UserState, deviceId: string): number | undefined {
+  const own = state.refusedUpTo.get(deviceId)
+  if (own !== undefined || state.othersRefusedUpTo === 0 || state.devices.has(deviceId)) return own
+  return state.othersRefusedUpTo
+}
+
+/** The same over all devices: a token without a device may be shown by any. */
+export const newestRefusedUpTo = (state: UserState): number => Math.max(state.othersRefusedUpTo, ...state.refusedUpTo.values())
 
 function marked(state: UserState, data: Extract<UserEvent, { type: 'InboxMarked' }>['data']): InboxMarks {
   const before = state.marks.get(data.conversationId) ?? noMarks
@@ -112,18 +160,33 @@ export function decideUser(state: UserState, command: UserCommand, selfId: strin
     case 'UnblockUser':
       return state.blocks.has(command.userId) ? decided({ type: 'UserUnblocked', data: { userId: command.userId } }) : unchanged
     case 'SeeDevice':
-      if (state.devices.has(command.deviceId)) return unchanged
-      if (state.devices.size >= DEVICES_MAX)
-        throw invalidField('deviceId', `a user has at most ${DEVICES_MAX} devices: delete old ones, and let each device keep its id`)
-      return decided({ type: 'DeviceSeen', data: { deviceId: command.deviceId } })
+      return seeDevice(state, command)
     case 'RevokeDevice':
-      if (!state.devices.has(command.deviceId)) throw notFound('device')
-      return decided({ type: 'DeviceRevoked', data: { deviceId: command.deviceId } })
+      return revokeDevice(state, command)
+    case 'RefuseTokens':
+      if ((refusedUpTo(state, command.deviceId) ?? 0) >= command.upTo) return unchanged
+      return decided({ type: 'DeviceRevoked', data: { deviceId: command.deviceId, upTo: command.upTo } })
+    case 'LookUp':
+      return unchanged
     case 'MarkInbox':
       return mark(state, command)
     default:
       return unreachable(command)
   }
+}
+
+function seeDevice({ devices }: UserState, { deviceId, longestOffline }: Extract<UserCommand, { type: 'SeeDevice' }>): Decision<UserEvent> {
+  if (devices.has(deviceId)) return unchanged
+  if (devices.size < DEVICES_MAX) return decided({ type: 'DeviceSeen', data: { deviceId } })
+  const replaced = longestOffline.find((id) => devices.has(id)) ?? devices.first()!
+  return decided({ type: 'DeviceSeen', data: { deviceId, replaced } })
+}
+
+function revokeDevice(state: UserState, { deviceId, shownUpTo, now }: Extract<UserCommand, { type: 'RevokeDevice' }>): Decision<UserEvent> {
+  const before = state.refusedUpTo.get(deviceId)
+  const isSaidAgain = before !== undefined && before >= shownUpTo && now - before < SAME_DELETION_MS
+  if (isSaidAgain && !state.devices.has(deviceId)) return unchanged
+  return decided({ type: 'DeviceRevoked', data: { deviceId, ...(shownUpTo > now ? { upTo: shownUpTo } : {}) } })
 }
 
 function add(list: PersistentSet<string>, userId: string, selfId: string, type: 'ContactAdded' | 'UserBlocked'): Decision<UserEvent> {
@@ -148,11 +211,11 @@ function mark(state: UserState, command: Extract<UserCommand, { type: 'MarkInbox
   return decided({ type: 'InboxMarked', data: { conversationId, ...changes, ordinal: lastOrdinal } })
 }
 
-type UserJson = Omit<UserState, 'contacts' | 'blocks' | 'devices' | 'revokedAt' | 'marks'> & {
+type UserJson = Omit<UserState, 'contacts' | 'blocks' | 'devices' | 'refusedUpTo' | 'marks'> & {
   contacts: string[]
   blocks: string[]
   devices: string[]
-  revokedAt: [string, number][]
+  refusedUpTo: [string, number][]
   marks: [string, InboxMarks][]
 }
 
@@ -162,7 +225,7 @@ export const userToJson = (state: UserState): unknown =>
     contacts: [...state.contacts],
     blocks: [...state.blocks],
     devices: [...state.devices],
-    revokedAt: [...state.revokedAt],
+    refusedUpTo: [...state.refusedUpTo],
     marks: [...state.marks],
   }) satisfies UserJson
 
@@ -172,8 +235,9 @@ export function userFromJson(value: unknown): UserState {
     profile: json.profile,
     contacts: PersistentSet(json.contacts),
     blocks: PersistentSet(json.blocks),
-    devices: PersistentSet(json.devices),
-    revokedAt: PersistentMap(json.revokedAt),
+    devices: OrderedSet(json.devices),
+    refusedUpTo: PersistentMap(json.refusedUpTo),
+    othersRefusedUpTo: json.othersRefusedUpTo,
     marks: PersistentMap(json.marks),
   }
 }
