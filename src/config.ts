@@ -1,4 +1,5 @@
 import { type Scope, scopes } from './domain/caller.js'
+import { isOriginForm } from './origins.js'
 import { StartError } from './start-error.js'
 
 /** The settings of a server, checked. Nothing but this file reads process.env. */
@@ -16,7 +17,7 @@ export type Config = {
   /** The `iss` and `aud` that every user's token must have. */
   readonly jwtIssuer: string | undefined
   readonly jwtAudience: string | undefined
-  /** Origins of browsers that may call; `*` allows all. */
+  /** Origins of browsers that may call, see origins.ts; empty: those of the request's host. */
   readonly allowedOrigins: readonly string[]
   readonly roles: ReadonlySet<Role>
   readonly fanoutOnWriteMembersMax: number
@@ -95,8 +96,20 @@ function url(env: Environment, name: string, protocols: readonly string[]): stri
   const protocol = protocols.find((one) => text.startsWith(`${one}//`))
   if (!protocol) throw wrong
   // A cluster's URL names several hosts, which is no URL to the parser: look at the first.
-  if (!URL.canParse(text.replace(/,[^/?]*/, ''))) throw wrong
+  const first = text.replace(/,[^/?]*/, '')
+  if (!URL.canParse(first)) throw wrong
+  if (!isPercentEncoded(new URL(first))) throw new ConfigError(`${name} has a user or password with a "%" that encodes nothing: write %25.`)
   return text
+}
+
+function isPercentEncoded({ username, password }: URL): boolean {
+  try {
+    decodeURIComponent(username)
+    decodeURIComponent(password)
+    return true
+  } catch {
+    return false
+  }
 }
 
 function parseJwksUrl(env: Environment): string | undefined {
@@ -118,11 +131,11 @@ function unprotectedKeySet(jwksUrl: string | undefined): string[] {
 
 function origins(env: Environment): string[] {
   const list = split(setting(env, 'ALLOWED_ORIGINS'))
-  for (const origin of list) {
-    if (origin === '*') continue
-    if (!URL.canParse(origin) || new URL(origin).origin !== origin) {
-      throw new ConfigError(`ALLOWED_ORIGINS must list origins such as https://app.example.com, or *, not "${origin}".`)
-    }
+  const wrong = list.find((origin) => !isOriginForm(origin))
+  if (wrong !== undefined) {
+    throw new ConfigError(
+      `ALLOWED_ORIGINS must list origins such as https://app.example.com, https://*.example.com or capacitor://localhost, or *, not "${wrong}".`,
+    )
   }
   return list
 }

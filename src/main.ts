@@ -11,6 +11,7 @@ import { replay } from './commands/replay.js'
 import { serve } from './commands/serve.js'
 import { loadConfig } from './config.js'
 import { createAsyncApiDocument } from './gateway/asyncapi/document.js'
+import { errorText } from './logging.js'
 import { loadSecrets } from './secrets.js'
 import { StartError } from './start-error.js'
 import { toYaml } from './yaml.js'
@@ -28,7 +29,7 @@ const TOKEN_TTL_SECONDS = 86_400
 try {
   await run(process.argv.slice(2))
 } catch (error) {
-  console.error(error instanceof StartError ? error.message : error)
+  console.error(error instanceof StartError ? error.message : errorText(error))
   process.exit(1)
 }
 

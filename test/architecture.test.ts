@@ -81,6 +81,15 @@ const rules: Record<string, (files: readonly Source[]) => string[]> = {
       )
       .map(({ path }) => path),
 
+  'only logging.ts makes loggers, and none prints an error as it is: foreign ones carry URLs with passwords': (files) =>
+    files
+      .filter(
+        ({ path, text }) =>
+          (path !== 'logging.ts' && /^import (?!type\b).*'pino'/m.test(text)) ||
+          /console\.\w+\((?:error|err|reason|cause)\s*[,)]/.test(text),
+      )
+      .map(({ path }) => path),
+
   'no file imports itself through others: a cycle is one file in pieces': (files) => cyclesOf(files),
 
   'every import names a file that is there': (files) =>
@@ -143,6 +152,11 @@ const faults: Record<string, [path: string, text: string][]> = {
     ['api/a.ts', 'const port = process.env.PORT'],
     ['api/b.ts', 'const { env } = process'],
     ['api/c.ts', `process['env']`],
+  ],
+  'only logging.ts': [
+    ['app.ts', `import { pino } from 'pino'`],
+    ['main.ts', 'console.error(error)'],
+    ['commands/a.ts', `console.warn(reason, 'x')`],
   ],
   'no file imports': [
     ['a.ts', `import './b.js'`],

@@ -66,6 +66,7 @@ describe('settings', () => {
     ['DATABASE_URL', { DATABASE_URL: 'localhost:5432' }],
     ['EVENTSTORE_URL', { EVENTSTORE_URL: 'http://localhost:2113' }],
     ['REDIS_URL', { REDIS_URL: 'localhost' }],
+    ['REDIS_URL', { REDIS_URL: 'redis://:pw%zz@127.0.0.1:1' }],
     ['JWKS_URL', { JWKS_URL: 'file:///etc/passwd' }],
     ['JWKS_URL', { JWKS_URL: 'https://me:hidden@id.example/jwks.json' }],
     ['ALLOWED_ORIGINS', { ALLOWED_ORIGINS: 'app.example' }],

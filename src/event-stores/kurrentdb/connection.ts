@@ -1,5 +1,6 @@
-import { EventStoreDBClient } from '@eventstore/db-client'
+import type { EventStoreDBClient } from '@eventstore/db-client'
 import type { Logger } from '../../domain/logger.js'
+import { clientOf } from './connection-string.js'
 import { isTransient } from './errors.js'
 import { closeClient, prepareClient } from './internals.js'
 
@@ -48,7 +49,7 @@ export class Connection {
   #back: NodeJS.Timeout | undefined
   #closed = false
 
-  /** @throws {Error} when the connection string makes no sense */
+  /** @throws {StartError} when the connection string makes no sense */
   constructor(connectionString: string, logger: Logger) {
     this.#connectionString = connectionString
     this.#logger = logger
@@ -104,7 +105,7 @@ export class Connection {
     const [hosts = ''] = this.#connectionString.split('?')
     const discovers = hosts.startsWith('esdb+discover:') || hosts.includes(',')
     const prefersOther = /[?&]nodePreference=(?!leader)/i.test(this.#connectionString)
-    const client = EventStoreDBClient.connectionString(withKeepAlive(this.#connectionString, this.#sessions++))
+    const client = clientOf(withKeepAlive(this.#connectionString, this.#sessions++))
     prepareClient(client)
     return new Session(client, discovers && !prefersOther)
   }
