@@ -11,8 +11,10 @@ import type { Config } from '../config.js'
 import type { Authenticator } from '../domain/caller.js'
 import { Refusal, invalidField } from '../domain/errors.js'
 import type { Logger } from '../domain/logger.js'
+import { Origins } from '../origins.js'
 import type { Secrets } from '../secrets.js'
 import { BODY_BYTES_MAX } from '../schemas/common.js'
+import { requireFaithfulJson } from '../schemas/faithful-json.js'
 import { WHOLE_BODY, compileBody, readTexts, refusalOf, requireCleanJson } from '../schemas/validator.js'
 import { authenticationHook } from './callers.js'
 import { type Health, healthRoutes } from './health.js'
@@ -106,7 +108,7 @@ export async function createApi(options: ApiOptions): Promise<FastifyInstance> {
   readJsonOnly(app)
   validateBySchemas(app)
   await app.register(helmet, headers)
-  if (config.allowedOrigins.length > 0) await app.register(cors, corsOptions(config.allowedOrigins))
+  if (config.allowedOrigins.length > 0) await app.register(cors, corsOptions(new Origins(config.allowedOrigins)))
   await registerOpenApi(app)
   publicRoutes(app, options)
   if (options.answersCalls ?? true) await app.register((v1) => versionOne(v1, options), { prefix: '/v1' })
@@ -198,7 +200,15 @@ function readJsonOnly(app: FastifyInstance): void {
   app.addContentTypeParser<string>('application/json', { parseAs: 'string' }, (request, body, done) => {
     // Where there is no such path or method, that is the answer, whatever was sent.
     if (body === '' || request.is404) return done(null, undefined)
-    return parse(request, body, (error, value) => (error ? done(invalidField(WHOLE_BODY, 'is not valid JSON')) : done(null, value)))
+    return parse(request, body, (error, value) => {
+      if (error) return done(invalidField(WHOLE_BODY, 'is not valid JSON'))
+      try {
+        requireFaithfulJson(value, body)
+      } catch (refusal) {
+        return done(refusal as Error)
+      }
+      done(null, value)
+    })
   })
 }
 
@@ -237,8 +247,11 @@ function requestIdOf({ headers }: IncomingMessage): string {
   return typeof given === 'string' && requestIdForm.test(given) ? given : randomUUID()
 }
 
-const corsOptions = (origins: readonly string[]) => ({
-  origin: origins.includes('*') ? '*' : [...origins],
+const corsOptions = (origins: Origins) => ({
+  origin: origins.isOpen
+    ? '*'
+    : (origin: string | undefined, done: (error: null, isAllowed: boolean) => void) =>
+        done(null, origin !== undefined && origins.isAllowed(origin)),
   methods: ['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE'],
   allowedHeaders: ['authorization', 'content-type', 'on-behalf-of', 'idempotency-key', 'x-request-id'],
   exposedHeaders: ['x-request-id', 'retry-after', 'allow'],

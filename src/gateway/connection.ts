@@ -1,6 +1,8 @@
 import type { Duplex } from 'node:stream'
 import type { WebSocket } from 'ws'
 import { bytesTakenOf } from '../bytes-taken.js'
+import { FRAGMENTS_MAX, FRAME_BYTES_MAX } from '../schemas/common.js'
+import { DeviceSocket } from './device-socket.js'
 import { Refusal, type RefusalCode } from '../domain/errors.js'
 import { type Position, StoreUnavailable } from '../domain/event-store.js'
 import type { Logger } from '../domain/logger.js'
@@ -88,6 +90,7 @@ export class Connection {
     this.#handle = options.handle
     this.#logger = options.logger
     this.#rate = options.framesPerSecond === undefined ? undefined : new FrameRate(options.framesPerSecond)
+    if (ws instanceof DeviceSocket) ws.beforeTooLarge = () => this.#refuseTooLarge()
     ws.on('message', (data: Buffer, isBinary) => this.#receive(data, isBinary))
     ws.on('pong', () => {
       this.#isHeard = true
@@ -346,15 +349,30 @@ export class Connection {
       const frame = parseFrame(data.toString('utf8'))
       if (verdict === 'limited')
         throw new WrongFrame(
+          frame.type,
           'ref' in frame ? frame.ref : undefined,
           new Refusal('rate_limited', 'Too many frames a second: send it again later.'),
         )
       this.#takeInTurn(frame)
     } catch (error) {
       if (error instanceof NotAFrame) this.#refuseNotAFrame(error.message)
-      else if (error instanceof WrongFrame) this.send(errorFrame(error.ref, error.refusal.code, error.refusal.message))
+      else if (error instanceof WrongFrame) this.#refuseFrame(error)
       else this.#answerError(undefined, error)
     }
+  }
+
+  /** The same `hello` would be refused again, so its connection ends: it would only be said in a loop. */
+  #refuseFrame({ type, ref, refusal: { code, message, temporary } }: WrongFrame): void {
+    if (type === 'hello' && this.userId === '' && !temporary)
+      return this.refuse(closeCodes.tokenRefused, { ...(ref === undefined ? {} : { ref }), code, message })
+    this.send(errorFrame(ref, code, message))
+  }
+
+  /** Too many bytes or fragments: the message was not read to its end, so its `ref` is not known. */
+  #refuseTooLarge(): void {
+    const message = `A frame has at most ${FRAME_BYTES_MAX} bytes, in at most ${FRAGMENTS_MAX} fragments: it was not read.`
+    this.send(errorFrame(undefined, 'payload_too_large', message))
+    this.flush()
   }
 
   #refuseNotAFrame(message: string): void {

@@ -14,6 +14,7 @@ import {
   UserId,
   closedObject,
 } from '../schemas/common.js'
+import { requireFaithfulJson } from '../schemas/faithful-json.js'
 import { compileBody, refusalOf, requireBytes, requireCleanJson } from '../schemas/validator.js'
 
 export const Ref = Type.Integer({
@@ -90,11 +91,13 @@ export class NotAFrame extends Error {}
 
 /** A frame that is wrong: its `ref`, where it has a usable one, gets the refusal. */
 export class WrongFrame extends Error {
+  readonly type: string
   readonly ref: number | undefined
   readonly refusal: Refusal
 
-  constructor(ref: number | undefined, refusal: Refusal) {
+  constructor(type: string, ref: number | undefined, refusal: Refusal) {
     super(refusal.message)
+    this.type = type
     this.ref = ref
     this.refusal = refusal
   }
@@ -110,12 +113,19 @@ export function parseFrame(text: string): ClientFrame {
   const ref = typeof frame.ref === 'number' && Number.isSafeInteger(frame.ref) && frame.ref >= 0 ? frame.ref : undefined
   const validate = validators.get(frame.type)
   if (!validate)
-    throw new WrongFrame(ref, invalidField('type', `${JSON.stringify(frame.type.slice(0, 40))} is not a frame that clients send`))
+    throw new WrongFrame(
+      frame.type,
+      ref,
+      invalidField('type', `${JSON.stringify(frame.type.slice(0, 40))} is not a frame that clients send`),
+    )
   try {
     if (!validate(frame)) throw refusalOf(validate.errors)
-    if ('content' in frame) requireContent(frame['content'], text)
+    if ('content' in frame) {
+      requireContent(frame['content'], text)
+      requireFaithfulJson(frame, text)
+    }
   } catch (error) {
-    if (error instanceof Refusal) throw new WrongFrame(ref, overBytes(frame) ?? error)
+    if (error instanceof Refusal) throw new WrongFrame(frame.type, ref, overBytes(frame) ?? error)
     throw error
   }
   return frame as unknown as ClientFrame

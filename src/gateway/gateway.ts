@@ -9,11 +9,13 @@ import { Refusal, invalidField, isOutage, unreachable } from '../domain/errors.j
 import type { EventStore, Position } from '../domain/event-store.js'
 import type { Logger } from '../domain/logger.js'
 import type { Users } from '../domain/users.js'
+import { Origins } from '../origins.js'
 import type { ReadQueries } from '../projections/read-models.js'
-import { FRAME_BYTES_MAX, PAGE_DEFAULT } from '../schemas/common.js'
+import { FRAGMENTS_MAX, FRAME_BYTES_MAX, PAGE_DEFAULT } from '../schemas/common.js'
 import { Alarm } from './alarm.js'
 import { Connection, nobody } from './connection.js'
 import { Cursors } from './cursors.js'
+import { DeviceSocket } from './device-socket.js'
 import type { Audience, LocalUser } from './audience.js'
 import { type ClientFrame, type ClientFrames, closeCodes, eventsFrame, headFrame, textFrame } from './frames.js'
 import { Hub } from './hub.js'
@@ -54,7 +56,7 @@ export interface GatewayOptions {
   signals: Signals
   fanoutOnWriteMembersMax: number
   framesPerSecond: number | undefined
-  /** Origins of browsers that may connect; empty: any that sends none, `*`: all. */
+  /** Origins of browsers that may connect beside those of the request's host, see origins.ts. */
   allowedOrigins: readonly string[]
   /** Where not the usual ones. */
   times?: Partial<Times> | undefined
@@ -69,10 +71,13 @@ export class Gateway {
   readonly #server = new WebSocketServer({
     noServer: true,
     maxPayload: FRAME_BYTES_MAX,
+    maxFragments: FRAGMENTS_MAX,
+    WebSocket: DeviceSocket,
     perMessageDeflate: false,
     clientTracking: false,
     skipUTF8Validation: false,
   })
+  readonly #origins: Origins
   readonly #connections = new Set<Connection>()
   readonly #outbox = new Outbox()
   readonly #cursors: Cursors
@@ -86,6 +91,7 @@ export class Gateway {
   constructor(options: GatewayOptions) {
     const { store, conversations, users, readModels, logger, online, signals, fanoutOnWriteMembersMax } = options
     this.#options = options
+    this.#origins = new Origins(options.allowedOrigins)
     this.#times = { ...TIMES, ...options.times }
     this.hub = new Hub({
       store,
@@ -141,7 +147,7 @@ export class Gateway {
 
   #upgrade(request: IncomingMessage, socket: Duplex, head: Buffer): void {
     socket.on('error', () => socket.destroy())
-    const refusal = refusalOfUpgrade(request, this.#options.allowedOrigins)
+    const refusal = refusalOfUpgrade(request, this.#origins)
     if (refusal) return refuseUpgrade(socket, refusal)
     if (this.#isDraining) return refuseUpgrade(socket, { code: 'unavailable', detail: 'This node is leaving: connect again.' })
     this.#server.handleUpgrade(request, socket, head, (ws) => this.open(ws, socket))
@@ -426,28 +432,34 @@ export class Gateway {
         if (connection.isOpen) await this.#greet(connection, frame)
       })
     } catch (error) {
+      if (error instanceof Refusal && !error.temporary) return this.#refuseHello(connection, frame.ref, error)
       this.#expectHello(connection, leftMs)
       throw error
     }
   }
 
-  async #authenticate(connection: Connection, frame: ClientFrames['hello']): Promise<Extract<Identity, { kind: 'user' }> | undefined> {
+  /** The same `hello` would be refused again: the close code says what the client lacks. */
+  #refuseHello(connection: Connection, ref: number, refusal: Refusal): void {
+    const reason = refusal instanceof TokenRefusal ? refusal.reason : undefined
+    const closeCode =
+      reason === 'expired' ? closeCodes.tokenExpired : reason === 'revoked' ? closeCodes.deviceRevoked : closeCodes.tokenRefused
+    connection.refuse(closeCode, { ref, code: refusal.code, message: refusal.message })
+  }
+
+  /** Undefined where the token cannot be verified now: the client comes back. @throws {Refusal} that would be met again */
+  async #authenticate(
+    connection: Connection,
+    { ref, token }: ClientFrames['hello'],
+  ): Promise<Extract<Identity, { kind: 'user' }> | undefined> {
     try {
-      const identity = await this.#options.authenticator.authenticate(frame.token)
+      const identity = await this.#options.authenticator.authenticate(token)
       if (identity.kind === 'user') return identity
-      connection.refuse(closeCodes.tokenRefused, {
-        ref: frame.ref,
-        code: 'unauthenticated',
-        message: "A WebSocket takes a user's token, not an app's secret.",
-      })
     } catch (error) {
-      if (!(error instanceof Refusal) || error.code !== 'unauthenticated') throw error
-      const reason = error instanceof TokenRefusal ? error.reason : undefined
-      const closeCode =
-        reason === 'expired' ? closeCodes.tokenExpired : reason === 'revoked' ? closeCodes.deviceRevoked : closeCodes.tokenRefused
-      connection.refuse(closeCode, { ref: frame.ref, code: 'unauthenticated', message: error.message })
+      if (!(error instanceof Refusal && error.temporary)) throw error
+      connection.refuse(closeCodes.leaving, { ref, code: error.code, message: error.message })
+      return undefined
     }
-    return undefined
+    throw new Refusal('unauthenticated', "A WebSocket takes a user's token, not an app's secret.")
   }
 
   /** Attaches to the live feed and holds it back, answers, sends what was missed, lets go. */

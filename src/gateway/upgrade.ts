@@ -1,6 +1,7 @@
 import { type IncomingMessage, STATUS_CODES, type Server } from 'node:http'
 import type { Duplex } from 'node:stream'
 import { type RefusalCode, refusals } from '../domain/errors.js'
+import { type Origins, isOfHost } from '../origins.js'
 
 const WEBSOCKET_PATH = '/v1/ws'
 const notPassedOn = new Set(['connection', 'upgrade', 'http2-settings'])
@@ -13,11 +14,14 @@ export interface UpgradeRefusal {
 }
 
 /** What is wrong with a request to become a WebSocket, but for its handshake. */
-export function refusalOfUpgrade(request: IncomingMessage, allowedOrigins: readonly string[]): UpgradeRefusal | undefined {
+export function refusalOfUpgrade(request: IncomingMessage, origins: Origins): UpgradeRefusal | undefined {
   const path = (request.url ?? '').split('?', 1)[0]
   if (path !== WEBSOCKET_PATH) return { code: 'not_found', detail: `WebSockets are at ${WEBSOCKET_PATH}.` }
   if (request.method !== 'GET') return { code: 'method_not_allowed', detail: 'A WebSocket begins with GET.', headers: { Allow: 'GET' } }
-  if (!isOriginAllowed(request, allowedOrigins)) return { code: 'forbidden', detail: 'This origin is not in ALLOWED_ORIGINS.' }
+  if (!isOriginAllowed(request, origins)) {
+    const detail = `This origin is neither in ALLOWED_ORIGINS nor of this host, which a proxy must hand on in "Host".`
+    return { code: 'forbidden', detail }
+  }
   return undefined
 }
 
@@ -52,11 +56,7 @@ export function serveWithoutUpgrade(server: Server, request: IncomingMessage, so
   server.emit('connection', socket)
 }
 
-function isOriginAllowed(request: IncomingMessage, allowed: readonly string[]): boolean {
-  const { origin } = request.headers
-  return origin === undefined || allowed.includes('*') || allowed.includes(origin) || isSameHost(origin, request.headers.host)
-}
-
-function isSameHost(origin: string, host: string | undefined): boolean {
-  return URL.canParse(origin) && new URL(origin).host === host
+function isOriginAllowed({ headers }: IncomingMessage, origins: Origins): boolean {
+  const { origin, host } = headers
+  return origin === undefined || origins.isAllowed(origin) || isOfHost(origin, host)
 }

@@ -7,6 +7,8 @@ export const CONTENT_BYTES_MAX = 32 * 1024
 export const CUSTOM_BYTES_MAX = 4 * 1024
 export const BODY_BYTES_MAX = 256 * 1024
 export const FRAME_BYTES_MAX = 64 * 1024
+/** Of one WebSocket message. */
+export const FRAGMENTS_MAX = 1_024
 export const TEXT_CHARACTERS_MAX = 20_000
 export const NAME_CHARACTERS_MAX = 200
 export const URL_CHARACTERS_MAX = 2_048

@@ -41,6 +41,22 @@ test('a frame of more than 64 KiB closes with 1009, one of just that does not', 
   expect(await device.answerTo(900)).toMatchObject({ type: 'error', code: 'invalid_request' })
   device.sendRaw(frame(65_537))
   expect(await device.waitForClose()).toBe(1009)
+  expect(device.frames.at(-1)).toMatchObject({ type: 'error', code: 'payload_too_large', temporary: false })
+  expect(device.frames.at(-1)).not.toHaveProperty('ref')
+})
+
+test('a message in more than 1,024 fragments closes with 1009, one of just so many does not', async () => {
+  const device = await world().user().connect()
+  const sendIn = (fragments: number) => {
+    device.sendRaw('{"type":"nothing","ref":901', { fin: false })
+    for (let n = 2; n < fragments; n += 1) device.sendRaw(' ', { fin: false })
+    device.sendRaw('}')
+  }
+  sendIn(1_024)
+  expect(await device.answerTo(901)).toMatchObject({ type: 'error', code: 'invalid_request' })
+  sendIn(1_025)
+  expect(await device.waitForClose()).toBe(1009)
+  expect(device.frames.at(-1)).toMatchObject({ type: 'error', code: 'payload_too_large' })
 })
 
 describe('any other fault is an error with the ref, and the connection stays:', () => {

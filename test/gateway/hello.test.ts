@@ -1,4 +1,4 @@
-import { describe, expect, test } from 'vitest'
+import { describe, expect, test, vi } from 'vitest'
 import { useServer } from '../support/app-server.js'
 import { APP_SECRET, sign, text } from '../support/world.js'
 
@@ -34,17 +34,20 @@ test("the token's device is the device", async () => {
   expect((await user.connect({ token, deviceId: 'tablet' })).hello!.deviceId).toBe('tablet')
 })
 
-test("a deviceId that is not the token's is an error, and the right one may be said then", async () => {
-  const user = world().user()
-  const token = sign({ sub: user.id, deviceId: 'tablet' })
-  const device = await user.open()
-  expect(await device.sayHello({ token, deviceId: 'phone' })).toMatchObject({
-    type: 'error',
-    ref: 1,
-    code: 'invalid_request',
-    temporary: false,
+describe('a hello that would be refused again closes with 4501:', () => {
+  const tablet = (sub: string) => sign({ sub, deviceId: 'tablet' })
+  test.each<[string, (userId: string) => object]>([
+    ["a deviceId that is not the token's", (id) => ({ token: tablet(id), deviceId: 'phone' })],
+    ['a deviceId that is none', (id) => ({ token: sign({ sub: id }), deviceId: '-' })],
+    ['no token', () => ({})],
+    ['an unknown field', (id) => ({ token: sign({ sub: id }), urgent: true })],
+    ['acks that are no boolean', (id) => ({ token: sign({ sub: id }), acks: 'yes' })],
+  ])('%s', async (_, fields) => {
+    const user = world().user()
+    const device = await user.open()
+    expect(await device.request('hello', fields(user.id))).toMatchObject({ type: 'error', code: 'invalid_request', temporary: false })
+    expect(await device.waitForClose()).toBe(4501)
   })
-  expect(await device.sayHello({ token })).toMatchObject({ type: 'ok', ref: 2, deviceId: 'tablet' })
 })
 
 test('anything before hello is an error, and the connection stays', async () => {
@@ -118,6 +121,18 @@ test('a connection ends with its token', async () => {
   const device = await user.connect({ token: sign({ sub: user.id, exp: Math.floor(Date.now() / 1_000) + 2 }) })
   expect(await device.waitForClose()).toBe(4402)
   expect(device.frames.at(-1)).toMatchObject({ type: 'error', code: 'unauthenticated' })
+})
+
+describe('a device list', () => {
+  const listed = async (user: { get: <Body>(path: string) => Promise<Body> }) =>
+    (await user.get<{ items: { deviceId: string }[] }>('/v1/devices')).items.map(({ deviceId }) => deviceId)
+
+  test('has no ids that the server made', async () => {
+    const user = world().user()
+    await user.connect()
+    await user.connect({ deviceId: 'kept' })
+    await vi.waitFor(async () => expect(await listed(user)).toEqual(['kept']), { timeout: 5_000 })
+  })
 })
 
 describe('a revoked device', () => {

@@ -171,7 +171,7 @@ export class Device {
     this.#ws.send(JSON.stringify(frame))
   }
 
-  sendRaw(data: string | Buffer, options: { binary?: boolean } = {}): void {
+  sendRaw(data: string | Buffer, options: { binary?: boolean; fin?: boolean } = {}): void {
     this.#ws.send(data, options)
   }
 

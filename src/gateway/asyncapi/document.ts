@@ -16,12 +16,18 @@ interface CloseNote {
 }
 
 const closeNotes: Record<keyof typeof closeCodes, CloseNote> = {
-  leaving: { when: 'this node is leaving', advice: 'connect again after `reconnectAfterMs` of `goaway`' },
+  leaving: {
+    when: 'this node is leaving, or cannot verify the token now',
+    advice: 'connect again, after `reconnectAfterMs` where a `goaway` came',
+  },
   tooSlow: { when: 'more than 1 MiB waits for a socket that does not read', advice: 'connect again and resume' },
   noHello: { when: 'no `hello` within 10 s', advice: 'connect again' },
   tokenExpired: { when: 'the token has expired', advice: 'connect again with a new one' },
   tooManyFrames: { when: '1,000 frames were refused as `rate_limited` within 10 s', advice: 'connect again, later, and send less' },
-  tokenRefused: { when: "the token is not valid, or an app's secret", advice: 'do not connect again with it' },
+  tokenRefused: {
+    when: "the token is not valid, or an app's secret, or this `hello` would be refused again for another reason",
+    advice: 'do not connect again with it',
+  },
   deviceRevoked: { when: 'the device was revoked', advice: 'do not connect again before the user has signed in anew' },
   notAFrame: { when: 'what came is no JSON text frame with a string `type`', advice: 'do not connect again: the client has a bug' },
   replaced: { when: 'a newer connection of the same device, or a 21st of the user, has taken its place', advice: 'do not connect again' },
