@@ -115,9 +115,9 @@ async function serve(
   const authenticator = createAuthenticator({ appKeys, jwtSecret, jwksUrl: config.jwksUrl, claims: config, users, logger })
   stopping.push(async () => authenticator.close())
   const parts = { store, conversations, users, readModels, authenticator, logger, ...shared }
-  const { fanoutOnWriteMembersMax, framesPerSecond, allowedOrigins } = config
+  const { fanoutOnWriteMembersMax, framesPerSecond, allowedOrigins, publicUrl } = config
   const live = config.roles.has('gateway')
-    ? await startGateway({ ...parts, fanoutOnWriteMembersMax, framesPerSecond, allowedOrigins, times })
+    ? await startGateway({ ...parts, fanoutOnWriteMembersMax, framesPerSecond, allowedOrigins, publicUrl, times })
     : await startFollower(parts)
   const api = await createApi({
     ...parts,

@@ -19,6 +19,8 @@ export type Config = {
   readonly jwtAudience: string | undefined
   /** Origins of browsers that may call, see origins.ts; empty: those of the request's host. */
   readonly allowedOrigins: readonly string[]
+  /** Where clients reach the server, without a slash at its end; undefined: where they say that they have reached it. */
+  readonly publicUrl: string | undefined
   readonly roles: ReadonlySet<Role>
   readonly fanoutOnWriteMembersMax: number
   readonly groupMembersMax: number
@@ -65,6 +67,7 @@ export function loadConfig(env: Environment = process.env): Config {
     jwtIssuer: setting(env, 'JWT_ISSUER'),
     jwtAudience: setting(env, 'JWT_AUDIENCE'),
     allowedOrigins: origins(env),
+    publicUrl: parsePublicUrl(env),
     roles: parseRoles(setting(env, 'ROLES'), setting(env, 'DATABASE_URL')),
     fanoutOnWriteMembersMax: integer(env, 'FANOUT_ON_WRITE_MAX', { fallback: 500, min: 1 }),
     groupMembersMax: integer(env, 'GROUP_MEMBERS_MAX', { fallback: 100_000, min: 1 }),
@@ -127,6 +130,15 @@ function unprotectedKeySet(jwksUrl: string | undefined): string[] {
   const { protocol, hostname } = new URL(jwksUrl)
   if (protocol === 'https:' || LOOPBACK.test(hostname)) return []
   return ['JWKS_URL begins with http://, so whoever sits on the way can put keys of its own into the key set: use https://.']
+}
+
+function parsePublicUrl(env: Environment): string | undefined {
+  const text = url(env, 'PUBLIC_URL', ['http:', 'https:'])
+  if (text === undefined) return undefined
+  const { origin, pathname, search, hash, username, password } = new URL(text)
+  if (search + hash + username + password !== '')
+    throw new ConfigError('PUBLIC_URL must be an address such as https://chat.example.com or https://example.com/chat, and nothing more.')
+  return `${origin}${pathname}`.replace(/\/+$/, '')
 }
 
 function origins(env: Environment): string[] {

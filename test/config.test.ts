@@ -16,6 +16,7 @@ describe('settings', () => {
       jwtIssuer: undefined,
       jwtAudience: undefined,
       allowedOrigins: [],
+      publicUrl: undefined,
       roles: new Set(['api', 'gateway', 'projections']),
       fanoutOnWriteMembersMax: 500,
       groupMembersMax: 100_000,
@@ -71,6 +72,9 @@ describe('settings', () => {
     ['JWKS_URL', { JWKS_URL: 'https://me:hidden@id.example/jwks.json' }],
     ['ALLOWED_ORIGINS', { ALLOWED_ORIGINS: 'app.example' }],
     ['ALLOWED_ORIGINS', { ALLOWED_ORIGINS: 'https://app.example/path' }],
+    ['PUBLIC_URL', { PUBLIC_URL: 'chat.example' }],
+    ['PUBLIC_URL', { PUBLIC_URL: 'https://me:hidden@chat.example' }],
+    ['PUBLIC_URL', { PUBLIC_URL: 'https://chat.example/?x' }],
     ['ROLES', { ROLES: 'api,gatway' }],
     ['ROLES', { ROLES: ',' }],
     ['DATABASE_URL', { ROLES: 'api,gateway' }],
@@ -82,6 +86,12 @@ describe('settings', () => {
     expect(() => loadConfig(env)).toThrow(ConfigError)
     expect(() => loadConfig(env)).toThrow(new RegExp(`^${name} [^\n]*\\.$`))
   })
+
+  test.each([
+    ['https://chat.example', 'https://chat.example'],
+    ['https://chat.example/', 'https://chat.example'],
+    ['https://Example.com:443/chat//', 'https://example.com/chat'],
+  ])('PUBLIC_URL %s is %s', (given, expected) => expect(loadConfig({ PUBLIC_URL: given }).publicUrl).toBe(expected))
 
   test('a URL that is wrong is not repeated, it may hold a password', () => {
     expect(() => loadConfig({ DATABASE_URL: 'mysql://me:hidden@localhost/x' })).toThrow(/^(?!.*hidden)/)

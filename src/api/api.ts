@@ -19,11 +19,12 @@ import { WHOLE_BODY, compileBody, readTexts, refusalOf, requireCleanJson } from 
 import { authenticationHook } from './callers.js'
 import { type Health, healthRoutes } from './health.js'
 import { measureRequests } from './metrics.js'
-import { registerOpenApi } from './openapi.js'
+import { registerOpenApi, withServer } from './openapi.js'
 import { docsRoutes } from './pages/docs.js'
 import { startPage } from './pages/start-page.js'
 import { webSocketPage } from './pages/websocket-page.js'
 import { errorHandler, notFoundHandler } from './problems.js'
+import { publicUrlOf } from './public-url.js'
 import { type RequestCounts, rateLimitStoreOf } from './request-counts.js'
 import type { Api, RouteParts } from './route-parts.js'
 import { conversationRoutes } from './routes/conversations.js'
@@ -41,7 +42,7 @@ import { userRoutes } from './routes/users.js'
 import { boundAnswers } from './unsent-answers.js'
 
 export interface ApiOptions extends Omit<RouteParts, 'jwtSecret' | 'tokenClaims'> {
-  config: Pick<Config, 'allowedOrigins'> & Partial<Pick<Config, 'jwtIssuer' | 'jwtAudience'>>
+  config: Pick<Config, 'allowedOrigins'> & Partial<Pick<Config, 'jwtIssuer' | 'jwtAudience' | 'publicUrl'>>
   secrets: Pick<Secrets, 'jwtSecret' | 'keptIn'>
   authenticator: Authenticator
   logger: Logger
@@ -99,6 +100,7 @@ export async function createApi(options: ApiOptions): Promise<FastifyInstance> {
     frameworkErrors: onError,
     clientErrorHandler: refuseConnection,
   })
+  app.decorate('publicUrl', config.publicUrl ?? '')
   app.setErrorHandler(onError)
   app.setNotFoundHandler(notFoundHandler(app))
   app.addHook('onRequest', (request, reply, done) => {
@@ -145,11 +147,11 @@ function publicRoutes(app: FastifyInstance, { metrics, health, secrets, webSocke
   docsRoutes(app)
   if (webSocketDocument) webSocketPage(app, webSocketDocument)
   let document: string | undefined
-  app.get('/openapi.json', { schema: { hide: true } }, async (_request, reply) =>
+  app.get('/openapi.json', { schema: { hide: true } }, async (request, reply) =>
     reply
       .type('application/json; charset=utf-8')
       .serializer(String)
-      .send((document ??= JSON.stringify(app.swagger()))),
+      .send(withServer((document ??= JSON.stringify(app.swagger())), publicUrlOf(request))),
   )
 }
 

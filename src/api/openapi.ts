@@ -36,7 +36,7 @@ const description = `Every conversation is an append-only stream of events; the 
 
 **Pages** are \`?cursor=&limit=\` → \`{items, nextCursor}\`; \`nextCursor\` is null at the end.
 
-**Live.** Devices hold a WebSocket at \`/v1/ws\`: [its protocol](/docs/websocket). All [errors](/docs/errors).
+**Live.** Devices hold a WebSocket at \`/v1/ws\`: [its protocol](docs/websocket). All [errors](docs/errors).
 
 Every answer has an \`X-Request-Id\`: the request's own where it has one, and the same in the events that the request led to.`
 
@@ -61,13 +61,20 @@ const tags = [
 const common: readonly RefusalCode[] = ['invalid_request', 'unauthenticated', 'rate_limited', 'unavailable', 'internal']
 const withBody: readonly RefusalCode[] = ['payload_too_large', 'unsupported_media_type']
 
+/** In the document as it is committed: no server of its own. */
+const ANY_SERVER = '/'
+
+/** The document as JSON text, with the server that it was asked of. */
+export const withServer = (document: string, url: string): string =>
+  document.replace(`"servers":[{"url":"${ANY_SERVER}"}]`, () => `"servers":[{"url":${JSON.stringify(url)}}]`)
+
 /** Must be registered before the routes. */
 export async function registerOpenApi(app: FastifyInstance): Promise<void> {
   await app.register(swagger, {
     openapi: {
       openapi: '3.1.0',
       info: { title: 'Convolog API', version: '1.0.0', description, license: { name: 'Apache-2.0', identifier: 'Apache-2.0' } as never },
-      servers: [{ url: '/' }],
+      servers: [{ url: ANY_SERVER }],
       tags: tags.map((name) => ({ name })),
       security: [{ userToken: [] }, { appSecret: [] }],
       components: {

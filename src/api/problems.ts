@@ -10,13 +10,28 @@ const RETRY_AFTER_MS = 1_000
 /** A refused body up to this size is read to its end, so that the sender can read the answer; beyond it the connection closes. */
 const DRAINED_BYTES_MAX = 8 << 20
 
+declare module 'fastify' {
+  interface FastifyInstance {
+    /** Where clients reach this server, see PUBLIC_URL; empty: not said. */
+    publicUrl: string
+  }
+}
+
 /** `GET /docs/errors` lists them. */
-export const problemTypeOf = (code: string) => `/docs/errors#${code}`
+export const problemTypeOf = (code: string, publicUrl = '') => `${publicUrl}/docs/errors#${code}`
 
 /** The body of a refusal. */
-export function problemOf({ code, message, errors }: Refusal) {
+export function problemOf({ code, message, errors }: Refusal, publicUrl?: string) {
   const { status, title, temporary } = refusals[code]
-  return { type: problemTypeOf(code), title, status, code, detail: message, temporary, ...(errors === undefined ? {} : { errors }) }
+  return {
+    type: problemTypeOf(code, publicUrl),
+    title,
+    status,
+    code,
+    detail: message,
+    temporary,
+    ...(errors === undefined ? {} : { errors }),
+  }
 }
 
 /** Answers with a refusal. */
@@ -29,7 +44,7 @@ export function sendProblem(reply: FastifyReply, refusal: Refusal): FastifyReply
     .code(status)
     .header('content-type', PROBLEM_TYPE)
     .serializer(String)
-    .send(JSON.stringify(problemOf(refusal)))
+    .send(JSON.stringify(problemOf(refusal, reply.server.publicUrl)))
 }
 
 /** The only place where an error becomes an answer. */

@@ -58,6 +58,8 @@ export interface GatewayOptions {
   framesPerSecond: number | undefined
   /** Origins of browsers that may connect beside those of the request's host, see origins.ts. */
   allowedOrigins: readonly string[]
+  /** Where clients reach the server, where it is said. */
+  publicUrl?: string | undefined
   /** Where not the usual ones. */
   times?: Partial<Times> | undefined
 }
@@ -111,7 +113,11 @@ export class Gateway {
     })
     online.onReplaced = (session) => this.#makeWay(session)
     this.#server.on('wsClientError', (error, socket) =>
-      refuseUpgrade(socket, { code: 'invalid_request', detail: `${error.message}.`, headers: { 'Sec-WebSocket-Version': '13' } }),
+      refuseUpgrade(
+        socket,
+        { code: 'invalid_request', detail: `${error.message}.`, headers: { 'Sec-WebSocket-Version': '13' } },
+        options.publicUrl,
+      ),
     )
     this.#cursors = new Cursors(conversations, logger)
     this.#resume = new Resume({ store, conversations, readModels, hub: this.hub, fanoutOnWriteMembersMax })
@@ -148,8 +154,9 @@ export class Gateway {
   #upgrade(request: IncomingMessage, socket: Duplex, head: Buffer): void {
     socket.on('error', () => socket.destroy())
     const refusal = refusalOfUpgrade(request, this.#origins)
-    if (refusal) return refuseUpgrade(socket, refusal)
-    if (this.#isDraining) return refuseUpgrade(socket, { code: 'unavailable', detail: 'This node is leaving: connect again.' })
+    if (refusal) return refuseUpgrade(socket, refusal, this.#options.publicUrl)
+    if (this.#isDraining)
+      return refuseUpgrade(socket, { code: 'unavailable', detail: 'This node is leaving: connect again.' }, this.#options.publicUrl)
     this.#server.handleUpgrade(request, socket, head, (ws) => this.open(ws, socket))
   }
 

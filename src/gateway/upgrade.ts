@@ -26,9 +26,9 @@ export function refusalOfUpgrade(request: IncomingMessage, origins: Origins): Up
 }
 
 /** Answers as over HTTP, and closes. */
-export function refuseUpgrade(socket: Duplex, { code, detail, headers = {} }: UpgradeRefusal): void {
+export function refuseUpgrade(socket: Duplex, { code, detail, headers = {} }: UpgradeRefusal, publicUrl = ''): void {
   const { status, title, temporary } = refusals[code]
-  const body = JSON.stringify({ type: `/docs/errors#${code}`, title, status, code, detail, temporary })
+  const body = JSON.stringify({ type: `${publicUrl}/docs/errors#${code}`, title, status, code, detail, temporary })
   const fields = {
     Connection: 'close',
     ...(temporary ? { 'Retry-After': '1' } : {}),

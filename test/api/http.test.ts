@@ -433,6 +433,37 @@ describe('the pages around the API', () => {
     expect((await request(app.api, 'GET', '/docs/viewer.js')).text.length).toBeGreaterThan(1_000_000)
   })
 
+  test('links lead to this server whatever prefix a proxy has taken away', async () => {
+    for (const page of ['/', '/docs', '/docs/websocket', '/docs/errors']) {
+      const { text } = await request(app.api, 'GET', page)
+      for (const [, link] of text.matchAll(/(?:href|src)="([^"]+)"/g)) {
+        const { pathname } = new URL(link!, `https://example.com/chat${page}`)
+        expect(pathname, `${page} has ${link}`).toMatch(/^\/chat\//)
+        // What is not served here is the document of a gateway that this app lacks.
+        const { status } = await request(app.api, 'GET', pathname.slice('/chat'.length))
+        expect([200, ...(link!.includes('websocket') ? [404] : [])], `${page} has ${link}`).toContain(status)
+      }
+    }
+    const { text } = await request(app.api, 'GET', '/docs/start.js')
+    expect(text).toContain("new URL('openapi.json', document.baseURI)")
+  })
+
+  test('PUBLIC_URL is named where an address is needed; without it the one of the request', async () => {
+    const publicUrl = 'https://example.com/chat'
+    const proxied = await startTestApp({ postgres, config: { allowedOrigins: [], publicUrl } })
+    try {
+      expect((await request(proxied.api, 'GET', '/')).text).toContain(`curl ${publicUrl}/v1/conversations`)
+      expect((await request(proxied.api, 'GET', '/openapi.json')).body.servers).toEqual([{ url: publicUrl }])
+      expect((await request(proxied.api, 'GET', '/v1/inbox')).body.type).toBe(`${publicUrl}/docs/errors#unauthenticated`)
+    } finally {
+      await proxied.stop()
+    }
+    const headers = { host: 'chat.example:8080' }
+    expect((await request(app.api, 'GET', '/', { headers })).text).toContain('curl http://chat.example:8080/v1/conversations')
+    expect((await request(app.api, 'GET', '/openapi.json', { headers })).body.servers).toEqual([{ url: 'http://chat.example:8080' }])
+    expect((await request(app.api, 'GET', '/v1/inbox')).body.type).toBe('/docs/errors#unauthenticated')
+  })
+
   test('the page of errors has every code', async () => {
     const { text } = await request(app.api, 'GET', '/docs/errors')
     for (const code of Object.keys(refusals)) expect(text).toContain(`id="${code}"`)

@@ -6,7 +6,6 @@ import { escapeHtml, pageOf, sendPage } from './html.js'
 
 /** What the viewer would fetch or offer from its maker's hosts is switched off. */
 const viewer = {
-  url: '/openapi.json',
   withDefaultFonts: false,
   telemetry: false,
   agent: { disabled: true },
@@ -15,6 +14,9 @@ const viewer = {
   documentDownloadType: 'json',
   metaData: { title: 'Convolog API' },
 }
+
+/** The document's address is relative to the page's, which may have a prefix that this server does not know. */
+const start = `Scalar.createApiReference('#app', { ...${JSON.stringify(viewer)}, url: new URL('openapi.json', document.baseURI).href })\n`
 
 const page = `<!doctype html>
 <html lang="en">
@@ -25,9 +27,9 @@ const page = `<!doctype html>
 </head>
 <body>
 <div id="app"></div>
-<noscript>This page needs JavaScript; <a href="/openapi.json">/openapi.json</a> does not.</noscript>
-<script src="/docs/viewer.js"></script>
-<script src="/docs/start.js"></script>
+<noscript>This page needs JavaScript; <a href="openapi.json">/openapi.json</a> does not.</noscript>
+<script src="docs/viewer.js"></script>
+<script src="docs/start.js"></script>
 </body>
 </html>
 `
@@ -52,9 +54,7 @@ export function docsRoutes(app: FastifyInstance): void {
   const script = readViewer()
   app.get('/docs', { schema: { hide: true } }, async (_request, reply) => sendPage(reply, page))
   app.get('/docs/errors', { schema: { hide: true } }, async (_request, reply) => sendPage(reply, errorsPage))
-  app.get('/docs/start.js', { schema: { hide: true } }, async (_request, reply) =>
-    reply.type('text/javascript; charset=utf-8').send(`Scalar.createApiReference('#app', ${JSON.stringify(viewer)})\n`),
-  )
+  app.get('/docs/start.js', { schema: { hide: true } }, async (_request, reply) => reply.type('text/javascript; charset=utf-8').send(start))
   app.get('/docs/viewer.js', { schema: { hide: true } }, async (_request, reply) =>
     reply.type('text/javascript; charset=utf-8').header('cache-control', 'public, max-age=3600').send(script),
   )

@@ -1,4 +1,5 @@
 import type { FastifyInstance } from 'fastify'
+import { publicUrlOf } from '../public-url.js'
 import { escapeHtml, pageOf, sendPage } from './html.js'
 
 /** `GET /`: what to try next. `secretsKeptIn`: the file that holds them, where they are not in the environment. */
@@ -8,7 +9,7 @@ export function startPage(app: FastifyInstance, secretsKeptIn: string | undefine
       ? 'The app secret is the one that you have set in <code>APP_KEYS</code>.'
       : `The app secret was made on the first start: it is <code>appSecret</code> in <code>${escapeHtml(secretsKeptIn)}</code> (what <code>APP_KEYS</code> sets comes before it).`
   app.get('/', { schema: { hide: true } }, async (request, reply) => {
-    const html = pageOf('Convolog', bodyOf(secrets, escapeHtml(`${request.protocol}://${request.host}`)))
+    const html = pageOf('Convolog', bodyOf(secrets, escapeHtml(publicUrlOf(request))))
     return sendPage(reply, html)
   })
 }
@@ -33,8 +34,8 @@ curl ${base}/v1/conversations/$ID/events -H "Authorization: Bearer $ALICE"</code
 
 <h2>3. Look around</h2>
 <ul>
-<li><a href="/docs">/docs</a>: all calls, to read and to try; <a href="/docs/websocket">/docs/websocket</a>: the live protocol; <a href="/docs/errors">/docs/errors</a>: what can go wrong</li>
-<li><a href="/openapi.json">/openapi.json</a>: the same for machines (OpenAPI 3.1)</li>
+<li><a href="docs">/docs</a>: all calls, to read and to try; <a href="docs/websocket">/docs/websocket</a>: the live protocol; <a href="docs/errors">/docs/errors</a>: what can go wrong</li>
+<li><a href="openapi.json">/openapi.json</a>: the same for machines (OpenAPI 3.1)</li>
 <li><code>/v1/ws</code>: the WebSocket; its first frame is <code>{"type":"hello","ref":1,"token":"…"}</code></li>
-<li><a href="/health/ready">/health/ready</a>, <a href="/health/live">/health/live</a>, <a href="/metrics">/metrics</a>: for whoever runs it</li>
+<li><a href="health/ready">/health/ready</a>, <a href="health/live">/health/live</a>, <a href="metrics">/metrics</a>: for whoever runs it</li>
 </ul>`

@@ -52,7 +52,7 @@ function bodyOf(document: AsyncApi): string {
   const sent = Object.values(operations).filter(({ action }) => action === 'send')
   const events = Object.entries(components.schemas).filter(([, { properties }]) => properties?.['data'] && properties['head'])
   return `<h1>WebSocket <code>/v1/ws</code></h1>
-<p><a href="/docs">REST</a> · <a href="/docs/errors">errors</a> · <a href="/asyncapi.json">this as AsyncAPI</a></p>
+<p><a href="../docs">REST</a> · <a href="errors">errors</a> · <a href="../asyncapi.json">this as AsyncAPI</a></p>
 ${prose(info.description)}
 <h2 id="clients">What clients send</h2>
 ${received.map(({ messages, reply }) => clientFrame(found(messages[0]!), (reply?.messages ?? []).map(found))).join('\n')}
