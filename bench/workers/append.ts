@@ -2,6 +2,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import pg from 'pg'
 import { NO_STREAM } from '../../src/domain/event-store.js'
+import { numberOf } from '../../src/event-stores/postgres/positions.js'
 import { PostgresEventStore } from '../../src/event-stores/postgres/postgres-event-store.js'
 import { texts } from '../../src/projections/arrays.js'
 import { dataJson, metadata, proposedAfter } from '../sample-event.js'
@@ -42,7 +43,7 @@ async function measure(store: PostgresEventStore): Promise<number> {
   const perSecond = ((appended - before) * 1_000) / (performance.now() - startedAt)
   isRunning = false
   await Promise.all(writers)
-  const head = Number(await store.head())
+  const head = numberOf(await store.head())
   if (head !== appended) throw new Error(`the log ends at ${head}, and ${appended} events were appended`)
   return perSecond
 }
