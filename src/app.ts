@@ -206,6 +206,7 @@ async function startGateway(options: GatewayOptions): Promise<Live> {
   const gateway = new Gateway(options)
   gateway.hub.onEvents = (events) => followStates(events, options.conversations, options.users)
   await gateway.start()
+  options.conversations.followFrom(gateway.hub.position)
   return { gateway, presence: gateway.presence, feed: gateway.hub, stop: () => gateway.stop() }
 }
 
@@ -225,6 +226,7 @@ async function startFollower({
     onError: (err) => options.logger.warn({ err }, 'who is online is not known'),
   })
   await follower.start()
+  options.conversations.followFrom(follower.position)
   return { gateway: undefined, presence, feed: follower, stop: () => follower.stop() }
 }
 

@@ -40,7 +40,7 @@ export interface RouteParts {
   users: Users
   readModels: ReadQueries
   presence: Presence
-  store: Pick<EventStore, 'confirms' | 'readStream'>
+  store: Pick<EventStore, 'confirms'>
   /** The live feed that keeps the folded states of this node current. Default: this node writes alone. */
   feed?: { reached(position: Position): Promise<void> } | undefined
   jwtSecret: string

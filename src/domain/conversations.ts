@@ -1,8 +1,8 @@
 import { canonicalJson } from './canonical-json.js'
-import { type ClientEvent, encodeEvent, isoOf, messageShownBy, messageShownIn } from './client-event.js'
+import { CheckedReads, type OpenConversation, type Reader } from './checked-reads.js'
+import { isoOf } from './client-event.js'
 import type { ConversationCommand, ConversationContext, MessageCommand, MessageFacts } from './conversation/commands.js'
 import { decide, memberOf } from './conversation/decide.js'
-import type { Member } from './conversation/members.js'
 import {
   type ConversationState,
   SNAPSHOT_VERSION,
@@ -11,7 +11,6 @@ import {
   findRecentMessage,
   messageKey,
   noConversation,
-  recentlyRecalled,
   stateFromJson,
   stateToJson,
   weightOf,
@@ -39,16 +38,7 @@ import type { SnapshotStore } from './snapshot-store.js'
 import type { Users } from './users.js'
 import { type Decider, type Folded, type Requester, Streams } from './write-path/streams.js'
 
-/** Who reads: a user, or an app with the scope to audit. */
-export type Reader = { userId: string } | { audit: true }
-
-/** A conversation opened for somebody who may see it. */
-export interface OpenConversation {
-  state: ConversationState
-  position: Position
-  /** Null for an auditor. */
-  member: Member | null
-}
+export type { OpenConversation, Reader } from './checked-reads.js'
 
 /** As clients get it. */
 export interface SentMessage {
@@ -76,6 +66,13 @@ export interface ReadMark {
   unchanged: boolean
 }
 
+export interface OpenedUpTo {
+  state: ConversationState
+  position: Position
+  /** Of the member. */
+  joinedSeq: number
+}
+
 export interface ConversationsOptions {
   store: EventStore
   snapshots: SnapshotStore
@@ -94,8 +91,10 @@ const conversationDecider: Decider<ConversationState, ConversationCommand, Conve
   streamOf: conversationStream,
   evolve,
   decide: (state, command, context, actor) => decide(state, command, actor.userId ?? '', context),
-  isCurrent: ({ asOf, strangerId }, state) =>
-    (asOf === undefined || asOf >= windowStart(state)) && (strangerId === undefined || !state.members.has(strangerId)),
+  isCurrent: ({ asOf, strangerId, missingSeq }, state) =>
+    (asOf === undefined || asOf >= windowStart(state)) &&
+    (strangerId === undefined || !state.members.has(strangerId)) &&
+    (missingSeq === undefined || missingSeq > state.head),
   weightOf,
   bytesOf: bytesOfCommand,
   snapshotVersion: SNAPSHOT_VERSION,
@@ -147,6 +146,7 @@ export class Conversations {
   readonly #users: Users
   readonly #membersMax: number
   readonly #recentChanges = new RecentChanges()
+  readonly reads: CheckedReads
   readonly #sentIds: SentIds
   readonly #streams: Streams<ConversationState, ConversationCommand, ConversationContext, ConversationEvent>
   readonly #receipts: Streams<ReceiptsState, ReceiptsCommand, typeof nothing, ReceiptEvent>
@@ -166,6 +166,7 @@ export class Conversations {
       cacheWeightMax,
       isShared,
     })
+    this.reads = new CheckedReads({ states: this.#streams, store, history, recentChanges: this.#recentChanges, isShared })
     this.#receipts = new Streams({
       decider: receiptsDecider,
       prepare: () => nothing,
@@ -179,94 +180,14 @@ export class Conversations {
 
   // --- reading ---
 
-  /**
-   * The one membership check of every read, live or not.
-   * @throws {Refusal} not_found, the same for what does not exist and for what the reader is no member of
-   */
-  async open(conversationId: string, reader: Reader): Promise<OpenConversation> {
-    const { state, position } = await this.#streams.load(conversationId)
-    if ('userId' in reader) return { state, position, member: memberOf(state, reader.userId) }
-    if (!exists(state)) throw notFound()
-    return { state, position, member: null }
+  /** Opens a conversation for somebody who may see it; what is read of it goes through `reads`. @throws {Refusal} not_found */
+  open(conversationId: string, reader: Reader): Promise<OpenConversation> {
+    return this.reads.open(conversationId, reader)
   }
 
   /** The folded state, for those who have checked who may see it. @throws {Refusal} unavailable */
   async stateOf(conversationId: string): Promise<ConversationState> {
     return (await this.#streams.load(conversationId)).state
-  }
-
-  /** The folded state where it is in memory; for filters on the way out, which can't wait. */
-  peek(conversationId: string): ConversationState | undefined {
-    return this.#streams.peek(conversationId)?.state
-  }
-
-  /** What was recalled a moment ago, here or on another node, and tables may still show. */
-  recalledLately(conversationId: string): ReadonlySet<number> | undefined {
-    const state = this.peek(conversationId)
-    return state ? recentlyRecalled(state) : this.#recentChanges.recalled(conversationId)
-  }
-
-  /** Whether somebody is no member any more, though tables may still show it. */
-  hasLeftLately(conversationId: string, userId: string): boolean {
-    const state = this.peek(conversationId)
-    return state ? !state.members.has(userId) : this.#recentChanges.hasLeft(conversationId, userId)
-  }
-
-  /**
-   * Facts in seq order after `after` (-1: from the beginning), each as JSON text, recalled content blanked; and the head.
-   * @throws {Refusal}
-   */
-  async readEvents(
-    conversationId: string,
-    reader: Reader,
-    after: number,
-    limit: number,
-  ): Promise<{ items: string[]; last: number; head: number }> {
-    const { state } = await this.open(conversationId, reader)
-    const asked = { from: after + 1, limit }
-    const events = after >= state.head ? [] : (await this.#readStream(conversationStream(conversationId), asked)).events
-    const items = await this.encodeEvents(conversationId, events, state)
-    return { items, last: events.at(-1)?.revision ?? after, head: Math.max(state.head, events.at(-1)?.revision ?? -1) }
-  }
-
-  /** Events of one conversation as JSON text for clients, with what was recalled blanked. */
-  async encodeEvents(conversationId: string, events: readonly RecordedEvent[], state: ConversationState): Promise<string[]> {
-    const recalled = await this.findRecalled(
-      conversationId,
-      events.flatMap((event) => messageShownBy(event) ?? []),
-      state,
-    )
-    // A recall within these very events counts too: the state may be a moment older than the log.
-    for (const event of events) if (event.type === 'MessageRecalled') recalled.add((event.data as { messageSeq: number }).messageSeq)
-    return events.map((event) => encodeEvent(event, Math.max(state.head, event.revision), recalled.has(messageShownBy(event) ?? -1)))
-  }
-
-  /** The same for events that are JSON text already and were current a while ago. */
-  async blankRecalled(conversationId: string, encoded: readonly string[]): Promise<string[]> {
-    const events = encoded.map((text) => ({ text, event: JSON.parse(text) as ClientEvent }))
-    const state = await this.stateOf(conversationId)
-    const recalled = await this.findRecalled(
-      conversationId,
-      events.flatMap(({ event }) => messageShownIn(event) ?? []),
-      state,
-    )
-    return events.map(({ text, event }) =>
-      recalled.has(messageShownIn(event) ?? -1) ? JSON.stringify({ ...event, data: { ...event.data, content: null } }) : text,
-    )
-  }
-
-  /** Which of these messages are recalled: the window knows the recent ones, the history those before. */
-  async findRecalled(conversationId: string, seqs: readonly number[], state: ConversationState): Promise<Set<number>> {
-    const recalled = recentlyRecalled(state)
-    const start = windowStart(state)
-    if (start < 0 || seqs.length === 0) return recalled
-    let older = await this.#history.findRecalled(conversationId, seqs)
-    if (older.asOf < start) {
-      await this.#history.waitForRevision(conversationId, start)
-      older = await this.#history.findRecalled(conversationId, seqs)
-    }
-    for (const seq of older.recalled) recalled.add(seq)
-    return recalled
   }
 
   // --- writing ---
@@ -293,6 +214,8 @@ export class Conversations {
   ): Promise<Written & { count: number }> {
     const outcome = await this.#streams.execute(conversationId, command, requester)
     if (outcome.kind !== 'appended') return { seq: outcome.folded.state.head, position: outcome.folded.position, unchanged: true, count: 0 }
+    // Before the feed brings it: from the answer on it holds.
+    for (const event of outcome.events) this.#recentChanges.take(conversationId, event)
     const last = lastOf(outcome.events)
     return { seq: last.revision, position: last.position, unchanged: false, count: outcome.events.length }
   }
@@ -317,10 +240,13 @@ export class Conversations {
     return { ...sentMessage(conversationId, first), duplicate: true }
   }
 
-  /** Moves a member's read cursor. @throws {Refusal} invalid_request beyond the head */
-  async markRead(conversationId: string, seq: number, requester: Requester): Promise<ReadMark> {
+  /**
+   * Moves a member's read cursor. `saidAs`: the `joinedSeq` of the membership in which it was said, where that was a while ago.
+   * @throws {Refusal} invalid_request beyond the head, not_found where that membership has ended
+   */
+  async markRead(conversationId: string, seq: number, requester: Requester, saidAs?: number): Promise<ReadMark> {
     const userId = requester.actor.userId ?? ''
-    const { state, position, joinedSeq } = await this.#openToMark(conversationId, userId, seq)
+    const { state, position, joinedSeq } = await this.#openToMark(conversationId, userId, seq, saidAs)
     const sentSeq = sentSince(state, userId, joinedSeq)
     const ordinal = seq >= state.lastMessageSeq ? state.lastOrdinal : await this.#ordinalAt(conversationId, seq)
     const outcome = await this.#receipts.execute(conversationId, { type: 'MarkRead', userId, seq, joinedSeq, ordinal, sentSeq }, requester)
@@ -332,16 +258,27 @@ export class Conversations {
   }
 
   /** Moves a member's delivered cursor; what is not ahead of it is ignored. @throws {Refusal} */
-  async markDelivered(conversationId: string, seq: number, requester: Requester): Promise<void> {
+  async markDelivered(conversationId: string, seq: number, requester: Requester, saidAs?: number): Promise<void> {
     const userId = requester.actor.userId ?? ''
-    const { joinedSeq } = await this.#openToMark(conversationId, userId, seq)
+    const { joinedSeq } = await this.#openToMark(conversationId, userId, seq, saidAs)
     await this.#receipts.execute(conversationId, { type: 'MarkDelivered', userId, seq, joinedSeq }, requester)
   }
 
-  async #openToMark(conversationId: string, userId: string, seq: number): Promise<OpenConversation & { joinedSeq: number }> {
-    const opened = await this.open(conversationId, { userId })
-    if (seq > opened.state.head) throw invalidField('seq', `is beyond the head, ${opened.state.head}`)
+  async #openToMark(conversationId: string, userId: string, seq: number, saidAs: number | undefined): Promise<OpenedUpTo> {
+    const opened = await this.openUpTo(conversationId, userId, seq)
+    if (saidAs !== undefined && opened.joinedSeq !== saidAs) throw notFound()
+    return opened
+  }
+
+  /** Opens a conversation up to `seq` for a member, who may move a cursor there. @throws {Refusal} invalid_request beyond the head */
+  async openUpTo(conversationId: string, userId: string, seq: number): Promise<OpenedUpTo> {
+    const opened = await this.reads.openUpTo(conversationId, { userId }, seq, (head) => invalidField('seq', `is beyond the head, ${head}`))
     return { ...opened, joinedSeq: memberOf(opened.state, userId).joinedSeq }
+  }
+
+  /** The feed that keeps this node current begins after `position`. */
+  followFrom(position: Position): void {
+    this.#recentChanges.startAt(position)
   }
 
   /** Keeps what is in memory current with other nodes. */
@@ -416,9 +353,9 @@ export class Conversations {
   ): Found | Promise<Found> {
     const earlier = this.#findEarlier(conversationId, command.clientMessageId, state, userId)
     if (command.replyToSeq === undefined) return earlier
-    return Promise.all([earlier, this.#isMessage(conversationId, command.replyToSeq)]).then(([found, replyToIsMessage]) => ({
+    return Promise.all([earlier, this.#lookUpReplyTo(conversationId, command.replyToSeq)]).then(([found, replyTo]) => ({
       ...found,
-      replyToIsMessage,
+      ...replyTo,
     }))
   }
 
@@ -455,12 +392,15 @@ export class Conversations {
     }
     if (found.asOf >= seq) return found
     // The history has not seen this seq yet: the log has, and all changes to it are in the window.
-    return { asOf: seq, message: messageFactsOf(await this.#readEvent(conversationId, seq)) }
+    const event = await this.#readEvent(conversationId, seq)
+    return event ? { asOf: seq, message: messageFactsOf(event) } : { missingSeq: seq }
   }
 
   /** Asked of the log, which knows more than a state that other nodes are ahead of. */
-  async #isMessage(conversationId: string, seq: number): Promise<boolean> {
-    return seq <= SEQ_MAX && (await this.#readEvent(conversationId, seq))?.type === 'MessageSent'
+  async #lookUpReplyTo(conversationId: string, seq: number): Promise<Found> {
+    if (seq > SEQ_MAX) return { replyToIsMessage: false }
+    const event = await this.#readEvent(conversationId, seq)
+    return event ? { replyToIsMessage: event.type === 'MessageSent' } : { missingSeq: seq }
   }
 
   /** The ordinal of the last message at or below `seq`. */
@@ -506,8 +446,8 @@ function sentMessage(conversationId: string, event: RecordedEvent): SentMessage 
   return { conversationId, seq: event.revision, ordinal, position: event.position, sentAt: isoOf(event.metadata.at) }
 }
 
-function messageFactsOf(event: RecordedEvent | undefined): MessageFacts | undefined {
-  if (event?.type !== 'MessageSent') return undefined
+function messageFactsOf(event: RecordedEvent): MessageFacts | undefined {
+  if (event.type !== 'MessageSent') return undefined
   const { content } = event.data as MessageSent
   return {
     seq: event.revision,

@@ -1,4 +1,5 @@
 import type { MessageFacts } from './conversation/commands.js'
+import type { Position } from './event-store.js'
 
 /**
  * What the write side asks of the message history where its own window does not reach.
@@ -25,6 +26,9 @@ export interface History {
 
   /** Which of these messages are recalled. */
   findRecalled(conversationId: string, seqs: readonly number[]): Promise<{ asOf: number; recalled: ReadonlySet<number> }>
+
+  /** Waits until the tables are at this position of the log. @throws {Refusal} unavailable when it takes too long */
+  waitForPosition(position: Position): Promise<void>
 
   /** Waits until the history has seen this revision. @throws {Refusal} unavailable when it takes too long */
   waitForRevision(conversationId: string, revision: number): Promise<void>

@@ -10,8 +10,10 @@ const COALESCE_MS = 1_000
 interface Moved {
   connection: Connection
   conversationId: string
-  readSeq?: number
-  deliveredSeq?: number
+  /** Of the membership in which it was said. */
+  joinedSeq: number
+  readSeq?: number | undefined
+  deliveredSeq?: number | undefined
   dueAt: number
 }
 
@@ -29,13 +31,14 @@ export class Cursors {
     this.#logger = logger
   }
 
-  read(connection: Connection, conversationId: string, seq: number): void {
-    const moved = this.#of(connection, conversationId)
+  /** `joinedSeq`: of the membership in which it is said. */
+  read(connection: Connection, conversationId: string, seq: number, joinedSeq: number): void {
+    const moved = this.#of(connection, conversationId, joinedSeq)
     moved.readSeq = Math.max(moved.readSeq ?? 0, seq)
   }
 
-  delivered(connection: Connection, conversationId: string, seq: number): void {
-    const moved = this.#of(connection, conversationId)
+  delivered(connection: Connection, conversationId: string, seq: number, joinedSeq: number): void {
+    const moved = this.#of(connection, conversationId, joinedSeq)
     moved.deliveredSeq = Math.max(moved.deliveredSeq ?? 0, seq)
   }
 
@@ -52,15 +55,17 @@ export class Cursors {
     await Promise.all(this.#writing)
   }
 
-  #of(connection: Connection, conversationId: string): Moved {
+  #of(connection: Connection, conversationId: string, joinedSeq: number): Moved {
     const key = `${connection.userId} ${conversationId}`
     let moved = this.#moved.get(key)
     if (!moved) {
-      moved = { connection, conversationId, dueAt: performance.now() + COALESCE_MS }
+      moved = { connection, conversationId, joinedSeq, dueAt: performance.now() + COALESCE_MS }
       this.#moved.set(key, moved)
       this.#timer ??= setTimeout(() => this.#writeDue(), COALESCE_MS)
     }
     moved.connection = connection
+    // Cursors of a membership that has ended are void.
+    if (moved.joinedSeq !== joinedSeq) Object.assign(moved, { joinedSeq, readSeq: undefined, deliveredSeq: undefined })
     return moved
   }
 
@@ -82,12 +87,14 @@ export class Cursors {
     this.#writing.add(writing)
   }
 
-  async #append({ connection, conversationId, readSeq, deliveredSeq }: Moved): Promise<void> {
+  async #append({ connection, conversationId, joinedSeq, readSeq, deliveredSeq }: Moved): Promise<void> {
     const requester = { actor: connection.actor, correlationId: connection.sessionId }
     try {
-      if (deliveredSeq !== undefined) await this.#conversations.markDelivered(conversationId, deliveredSeq, requester)
-      if (readSeq !== undefined) await this.#conversations.markRead(conversationId, readSeq, requester)
+      if (deliveredSeq !== undefined) await this.#conversations.markDelivered(conversationId, deliveredSeq, requester, joinedSeq)
+      if (readSeq !== undefined) await this.#conversations.markRead(conversationId, readSeq, requester, joinedSeq)
     } catch (error) {
+      // With the membership its cursors ended: that it was not_found meanwhile is no fault of the device.
+      if (error instanceof Refusal && error.code === 'not_found') return
       if (error instanceof Refusal) connection.send(errorFrame(undefined, error.code, error.message))
       else this.#logger.error({ err: error, conversationId }, 'a cursor was not moved')
     }

@@ -160,19 +160,22 @@ function deliveriesOf(conversationId: string, run: Run, resume: Position): Deliv
 }
 
 /** Where to cut, so that each piece has at most so many characters, and at least one fact. */
-export function cuts(events: readonly string[], charactersMax = FRAME_CHARACTERS_MAX): { from: number; to: number }[] {
+export const cuts = (events: readonly string[]) => cutsOf(events.map(({ length }) => length))
+
+/** The same by the lengths alone. */
+export function cutsOf(lengths: readonly number[], charactersMax = FRAME_CHARACTERS_MAX): { from: number; to: number }[] {
   const pieces: { from: number; to: number }[] = []
   let from = 0
   let characters = 0
-  events.forEach((event, index) => {
-    if (index > from && characters + event.length > charactersMax) {
+  lengths.forEach((length, index) => {
+    if (index > from && characters + length > charactersMax) {
       pieces.push({ from, to: index })
       from = index
       characters = 0
     }
-    characters += event.length
+    characters += length
   })
-  pieces.push({ from, to: events.length })
+  pieces.push({ from, to: lengths.length })
   return pieces
 }
 

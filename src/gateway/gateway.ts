@@ -39,7 +39,7 @@ const HELLOS_AT_ONCE_MAX = 64
 const HEARTBEAT_TICKS = 30
 const REPUSH_TICKS = 10
 /** What an answer with facts has at most, so that no frame fills a socket by itself; the client asks for the rest. */
-const EVENTS_CHARACTERS_MAX = 256 * 1024
+const ANSWER_BYTES_MAX = 256 * 1024
 /** Devices are asked to leave one after the other over this time. */
 const GOAWAY_SPREAD_MS = 2_000
 
@@ -102,6 +102,7 @@ export class Gateway {
       fanoutOnWriteMembersMax,
       loadState: (id) => conversations.stateOf(id),
       isMuted: async (userId, id) => (await users.load(userId)).state.marks.get(id)?.muted ?? false,
+      isStillMember: (id, userId, joinedSeq) => conversations.reads.isStillMember(id, userId, joinedSeq),
     })
     this.presence = new LivePresence({
       online,
@@ -238,19 +239,17 @@ export class Gateway {
       const { events, heads } = connection.unacked.takeDue()
       for (const [conversationId, due] of events) void this.#sendAgain(connection, conversationId, due)
       for (const conversationId of heads.keys()) {
-        const audience = this.hub.audienceOf(conversationId)
+        const audience = this.hub.users.get(connection.userId)?.conversations.get(conversationId)?.audience
         if (audience) connection.send(headFrame(conversationId, audience.head, connection.resume))
       }
     }
   }
 
-  /** What was recalled since is blanked, and who is no member any more gets again no more than that it is none. */
+  /** Blanks what was recalled since. A former member gets again no more than that it is none. */
   async #sendAgain(connection: Connection, conversationId: string, due: readonly string[]): Promise<void> {
     try {
-      const isMember = this.hub.users.get(connection.userId)?.conversations.has(conversationId) ?? false
-      const allowed = isMember ? due : due.filter((event) => isDepartureOf(event, connection.userId))
-      if (allowed.length === 0) return
-      const events = await this.#options.conversations.blankRecalled(conversationId, allowed)
+      const events = await this.#options.conversations.reads.encodedFor(connection.userId, conversationId, due)
+      if (events.length === 0) return
       for (const { from, to } of cuts(events)) connection.send(eventsFrame(events.slice(from, to), connection.resume, true))
     } catch (error) {
       // It comes again when it is due again.
@@ -324,8 +323,8 @@ export class Gateway {
   async #read(connection: Connection, { ref, conversationId, seq }: ClientFrames['read']): Promise<object | undefined> {
     const { actor, sessionId } = connection
     if (ref === undefined) {
-      await this.#requireSeq(connection, conversationId, seq)
-      this.#cursors.read(connection, conversationId, seq)
+      const { joinedSeq } = await this.#options.conversations.openUpTo(conversationId, actor.userId, seq)
+      this.#cursors.read(connection, conversationId, seq, joinedSeq)
       return undefined
     }
     const { readSeq, position, unchanged, head } = await this.#options.conversations.markRead(conversationId, seq, {
@@ -339,25 +338,18 @@ export class Gateway {
     const wasAwaited = connection.unacked?.acknowledge(conversationId, seq) ?? false
     // That it is no member any more arrives too, and is acknowledged: then there is no cursor to move.
     if (wasAwaited && !this.hub.users.get(connection.userId)?.conversations.has(conversationId)) return
-    await this.#requireSeq(connection, conversationId, seq)
-    this.#cursors.delivered(connection, conversationId, seq)
-  }
-
-  async #requireSeq({ userId }: Connection, conversationId: string, seq: number): Promise<void> {
-    const { state } = await this.#options.conversations.open(conversationId, { userId })
-    if (seq > state.head) throw invalidField('seq', `is beyond the head, ${state.head}`)
+    const { joinedSeq } = await this.#options.conversations.openUpTo(conversationId, connection.userId, seq)
+    this.#cursors.delivered(connection, conversationId, seq, joinedSeq)
   }
 
   /** The facts are JSON text already: the answer is put together, not encoded anew. */
   async #getEvents(connection: Connection, { ref, conversationId, after, limit }: ClientFrames['events.get']): Promise<undefined> {
-    const { items, head } = await this.#options.conversations.readEvents(
+    const { items, head, more } = await this.#options.conversations.reads.events(
       conversationId,
       { userId: connection.userId },
-      after ?? -1,
-      limit ?? PAGE_DEFAULT,
+      { after: after ?? -1, limit: limit ?? PAGE_DEFAULT, bytesMax: ANSWER_BYTES_MAX },
     )
-    const { to } = cuts(items, EVENTS_CHARACTERS_MAX)[0]!
-    connection.send(textFrame(`{"type":"ok","ref":${ref},"events":[${items.slice(0, to).join(',')}],"head":${head}}`))
+    connection.send(textFrame(`{"type":"ok","ref":${ref},"events":[${items.join(',')}],"head":${head},"more":${more}}`))
   }
 
   #setActive(connection: Connection, { conversationId }: ClientFrames['active']): undefined | Promise<undefined> {
@@ -542,9 +534,4 @@ function deviceOf(identity: Extract<Identity, { kind: 'user' }>, asked: string |
   if (asked !== undefined && identity.deviceId !== null && asked !== identity.deviceId)
     throw invalidField('deviceId', "does not agree with the token's")
   return asked ?? identity.deviceId ?? `d-${randomUUID()}`
-}
-
-function isDepartureOf(event: string, userId: string): boolean {
-  const { type, data } = JSON.parse(event) as { type: string; data: { userId?: string } }
-  return (type === 'MemberLeft' || type === 'MemberRemoved') && data.userId === userId
 }

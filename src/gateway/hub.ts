@@ -29,6 +29,8 @@ export interface HubOptions {
   loadState: (conversationId: string) => Promise<ConversationState>
   /** Whether a user has muted a conversation: that outlasts its leaving. */
   isMuted: (userId: string, conversationId: string) => Promise<boolean>
+  /** Whether somebody, connected here or not, is still the member that joined at `joinedSeq`, as far as memory tells. */
+  isStillMember: (conversationId: string, userId: string, joinedSeq: number) => boolean
 }
 
 /**
@@ -47,6 +49,7 @@ export class Hub {
   readonly #receiptAudienceMax: number
   readonly #loadState: (conversationId: string) => Promise<ConversationState>
   readonly #isMuted: HubOptions['isMuted']
+  readonly #isStillMember: HubOptions['isStillMember']
   readonly #learned = new Map<string, ConversationState>()
   /** By the event with which a local user joins. */
   readonly #learnedMutes = new Map<RecordedEvent, boolean>()
@@ -62,7 +65,7 @@ export class Hub {
   /** Every fact, for those who keep folded states current. */
   onEvents: (events: readonly RecordedEvent[]) => void = () => {}
 
-  constructor({ store, readModels, logger, fanoutOnWriteMembersMax, loadState, isMuted }: HubOptions) {
+  constructor({ store, readModels, logger, fanoutOnWriteMembersMax, loadState, isMuted, isStillMember }: HubOptions) {
     this.#store = store
     this.#readModels = readModels
     this.#logger = logger
@@ -71,6 +74,7 @@ export class Hub {
     this.#receiptAudienceMax = fanoutOnWriteMembersMax
     this.#loadState = loadState
     this.#isMuted = isMuted
+    this.#isStillMember = isStillMember
   }
 
   /** Where the feed is: everything up to here has been handed on. */
@@ -473,6 +477,8 @@ export class Hub {
     const audience = this.#audiences.get(idOfStream(event.stream))
     if (!audience) return
     const { type, data } = factOf<ReceiptEvent>(event)
+    // A cursor may be written after its membership has ended: it counts for nothing, and nobody is told.
+    if (!this.#isStillMember(audience.conversationId, data.userId, data.joinedSeq ?? 0)) return
     const user = this.users.get(data.userId)
     if (user) this.#foldCursorOrMarks(event, user)
     if (audience.memberCount > this.#receiptAudienceMax) return
@@ -485,7 +491,7 @@ export class Hub {
     const fact = factOf<ReceiptEvent | UserEvent>(event)
     if (fact.type === 'ReadUpTo' && fact.data.userId === user.userId) {
       const member = user.conversations.get(idOfStream(event.stream))
-      if (!member || fact.data.ordinal <= member.readOrdinal) return
+      if (!member || member.joinedSeq !== (fact.data.joinedSeq ?? 0) || fact.data.ordinal <= member.readOrdinal) return
       read(member, fact.data.ordinal)
       this.#unread.changed(member.audience)
     } else if (fact.type === 'InboxMarked' && fact.data.muted !== undefined && idOfStream(event.stream) === user.userId) {

@@ -5,7 +5,7 @@ import type { ReadQueries } from '../projections/read-models.js'
 import { type LocalMember, type LocalUser, rememberLeft } from './audience.js'
 import type { Connection } from './connection.js'
 import type { Attached } from './delivery.js'
-import { cuts } from './deliver.js'
+import { cutsOf } from './deliver.js'
 import { eventsFrame, jsonFrame } from './frames.js'
 import type { Hub } from './hub.js'
 import { Turnstile } from './turnstile.js'
@@ -24,6 +24,8 @@ const TAILS_AT_ONCE = 4
 export const RESUME_KEPT_CHARACTERS_MAX = 256 << 10
 /** Members whose cursors are asked for in one statement. */
 const RECEIPTS_AT_ONCE = 2_000
+/** What an event as JSON has beside its data, about. */
+const EVENT_OVERHEAD_CHARACTERS = 350
 
 /** What a device missed of one conversation: events from `from` on, up to the place where its live feed begins. */
 interface Tail {
@@ -151,36 +153,37 @@ export class Resume {
   }
 
   async #sendTail(connection: Connection, tail: Tail, resume: Position, lastResume: Position): Promise<void> {
+    const { conversations } = this.#options
     const end = tail.from + tail.count
     for (let from = tail.from; from < end; ) {
-      const { encoded, next } = await this.#pages.pass(() => this.#encodePage(tail, from, end))
-      const pieces = cuts(encoded)
-      for (const [index, piece] of pieces.entries()) {
-        const isLast = next >= end && index === pieces.length - 1
+      const events = await this.#pages.pass(() => this.#readPage(tail, from, end))
+      for (const { from: first, to } of cutsOf(events.map(({ dataJson }) => dataJson.length + EVENT_OVERHEAD_CHARACTERS))) {
+        const isLast = from + to >= end
+        // Looked at again for each piece: the device may have read the one before slowly.
+        const shown = await conversations.reads.eventsFor(connection.userId, tail.conversationId, events.slice(first, to))
+        // No member any more: that comes from the feed, as the last event.
+        if (shown.length === 0) return
         const upTo = isLast ? lastResume : resume
-        const texts = encoded.slice(piece.from, piece.to)
+        const texts = shown.map(({ text }) => text)
         connection.sendPastHold({
           frame: eventsFrame(texts, upTo),
           conversationId: tail.conversationId,
-          firstSeq: from + piece.from,
-          lastSeq: from + piece.to - 1,
+          firstSeq: shown[0]!.seq,
+          lastSeq: shown.at(-1)!.seq,
           events: texts,
           resume: upTo,
         })
         await connection.drained()
         if (!connection.isOpen) return
       }
-      from = next
+      from += events.length
     }
   }
 
-  /** From `from` on as much as one page has, as JSON text, and where the next page begins. */
-  async #encodePage(tail: Tail, from: number, end: number): Promise<{ encoded: string[]; next: number }> {
-    const { store, conversations } = this.#options
+  /** From `from` on as much as one page has. */
+  async #readPage(tail: Tail, from: number, end: number): Promise<readonly RecordedEvent[]> {
     const asked = { from, limit: Math.min(PAGE_EVENTS, end - from), bytesMax: PAGE_BYTES_MAX }
-    const events = tail.events ?? (await store.readStream(conversationStream(tail.conversationId), asked)).events
-    const state = await conversations.stateOf(tail.conversationId)
-    return { encoded: await conversations.encodeEvents(tail.conversationId, events, state), next: from + events.length }
+    return tail.events ?? (await this.#options.store.readStream(conversationStream(tail.conversationId), asked)).events
   }
 
   /** A few conversations at a time: each has at most as many cursors as members. */

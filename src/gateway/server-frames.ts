@@ -64,7 +64,11 @@ const answerFields = {
   'reaction.remove': written,
   read: { readSeq: ReadSeq, position: WriteAt, seq: Type.Optional(Head), unchanged: Unchanged },
   ack: null,
-  'events.get': { events: Events, head: Head },
+  'events.get': {
+    events: Events,
+    head: Head,
+    more: Type.Boolean({ description: 'There are newer events: go on after the last one', examples: [false] }),
+  },
   typing: null,
   active: null,
   'presence.query': { items: Presences },

@@ -1,6 +1,5 @@
 /** Read model `history`: every message as it reads now, and who reacted. */
-import { sql } from 'kysely'
-import type { Recalls } from '../domain/conversation/state.js'
+import { type RawBuilder, sql } from 'kysely'
 import type { AnyEvent, Content, ConversationEvent, RecordedFact } from '../domain/events.js'
 import { SEQ_MAX } from '../domain/ids.js'
 import { bigints, booleans, integers, texts } from './arrays.js'
@@ -240,7 +239,6 @@ export interface Message {
   pinned: boolean
 }
 
-/** `recalls`: by the folded state, though the table may not know them yet. */
 export interface HistoryOptions {
   /** Exclusive. */
   before?: number | undefined
@@ -250,96 +248,150 @@ export interface HistoryOptions {
   around?: number | undefined
   pinned?: boolean | undefined
   limit: number
-  recalls: Recalls
+  /** The page ends before the message with which it would come to more, but has at least one. */
+  bytesMax: number
 }
 
-type MessageRow = HistoryTables['messages']
+/** Messages as the table has them: it may not know recalls after `asOf`, the last revision of the conversation that it has seen. */
+export interface MessagePage {
+  asOf: number
+  /** Ascending by seq. */
+  items: Message[]
+  /** The table has further ones: newer for `after` and `around`, else older. */
+  more: boolean
+}
+
+type MessageRow = HistoryTables['messages'] & { reactions: string | null; bytes: number; found: number }
+interface PageRow extends MessageRow {
+  as_of: number
+  is_newer: boolean
+}
 
 /** Messages ascending by seq; without a bound the newest. */
-export async function listMessages(db: Database, conversationId: string, options: HistoryOptions): Promise<Message[]> {
-  const rows =
-    options.around === undefined
-      ? await oneSide(db, conversationId, options)
-      : await bothSides(db, conversationId, options.around, options.limit)
-  return toMessages(db, conversationId, rows, options.recalls)
+export async function listMessages(db: Database, conversationId: string, options: HistoryOptions): Promise<MessagePage> {
+  const { after, around, limit, bytesMax, pinned } = options
+  if (around !== undefined) return listAround(db, conversationId, { around, limit, bytesMax })
+  const isNewer = after !== undefined && pinned !== true
+  const page = isNewer ? newerThan(conversationId, after, options) : olderThan(conversationId, options.before ?? SEQ_MAX, options)
+  const { asOf, older, newer } = await findPage(db, conversationId, page)
+  const rows = isNewer ? newer : older
+  return { asOf, items: (isNewer ? rows : rows.reverse()).map(toMessage), more: rows.length < (rows[0]?.found ?? 0) }
+}
+
+/** Half before and half after, and more of the one where the other has less. */
+async function listAround(
+  db: Database,
+  conversationId: string,
+  { around, limit, bytesMax }: { around: number; limit: number; bytesMax: number },
+): Promise<MessagePage> {
+  const bounds = { limit, bytesMax }
+  const both = sql`${olderThan(conversationId, Math.min(around, SEQ_MAX - 1) + 1, bounds)} UNION ALL ${newerThan(conversationId, around, bounds)}`
+  const { asOf, older, newer } = await findPage(db, conversationId, both)
+  const [olderCount, newerCount] = balance(older, newer, bounds)
+  const rows = [...older.slice(0, olderCount).reverse(), ...newer.slice(0, newerCount)]
+  return { asOf, items: rows.map(toMessage), more: newerCount < (newer[0]?.found ?? 0) }
+}
+
+/** How many of each side, beginning with the message asked for and going outwards: where one side ends, the other goes on. */
+function balance(
+  older: readonly MessageRow[],
+  newer: readonly MessageRow[],
+  { limit, bytesMax }: { limit: number; bytesMax: number },
+): [older: number, newer: number] {
+  const counts: [number, number] = [0, 0]
+  const ended = [older.length === 0, newer.length === 0]
+  let bytes = 0
+  for (let side = older.length > 0 ? 0 : 1; counts[0] + counts[1] < limit && !(ended[0] && ended[1]); side = 1 - side) {
+    if (ended[side]) continue
+    const rows = side === 0 ? older : newer
+    const row = rows[counts[side]!]!
+    const isFirst = counts[0] + counts[1] === 0
+    if (isFirst || bytes + row.bytes <= bytesMax) {
+      bytes += row.bytes
+      counts[side]! += 1
+    } else ended[side] = true
+    if (counts[side] === rows.length) ended[side] = true
+  }
+  return counts
 }
 
 /** One message, or undefined where `seq` is none. */
-export async function findMessage(db: Database, conversationId: string, seq: number, recalls: Recalls): Promise<Message | undefined> {
-  const { rows } = await sql<MessageRow>`SELECT * FROM messages WHERE conversation_id = ${conversationId} AND seq = ${seq}::bigint`.execute(
-    db,
-  )
-  return (await toMessages(db, conversationId, rows, recalls))[0]
+export async function findMessage(
+  db: Database,
+  conversationId: string,
+  seq: number,
+): Promise<{ asOf: number; message: Message | undefined }> {
+  const one = { limit: 1, bytesMax: 0 }
+  const { asOf, older } = await findPage(db, conversationId, pageOf(conversationId, sql`seq = ${seq}::bigint`, 'older', one))
+  return { asOf, message: older[0] && toMessage(older[0]) }
 }
 
 /** Seqs come from outside and may be beyond what a column holds. */
 const bounded = (seq: number) => Math.max(-1, Math.min(seq, SEQ_MAX))
 
-async function oneSide(db: Database, conversationId: string, { before, after, pinned, limit }: HistoryOptions): Promise<MessageRow[]> {
-  if (after !== undefined && pinned !== true) return upFrom(db, conversationId, bounded(after), limit)
-  const onlyPinned = pinned === true ? sql`AND pinned` : sql``
-  const { rows } = await sql<MessageRow>`
-    SELECT * FROM messages WHERE conversation_id = ${conversationId} AND seq < ${bounded(before ?? SEQ_MAX)}::integer ${onlyPinned}
-    ORDER BY seq DESC LIMIT ${limit}`.execute(db)
-  return rows.reverse()
-}
+type Bounds = Pick<HistoryOptions, 'limit' | 'bytesMax' | 'pinned'>
 
-async function upFrom(db: Database, conversationId: string, after: number, limit: number): Promise<MessageRow[]> {
-  const { rows } = await sql<MessageRow>`
-    SELECT * FROM messages WHERE conversation_id = ${conversationId} AND seq > ${after}::integer ORDER BY seq LIMIT ${limit}`.execute(db)
-  return rows
-}
+const olderThan = (conversationId: string, before: number, bounds: Bounds) =>
+  pageOf(conversationId, sql`seq < ${bounded(before)}::integer ${bounds.pinned === true ? sql`AND pinned` : sql``}`, 'older', bounds)
+const newerThan = (conversationId: string, after: number, bounds: Bounds) =>
+  pageOf(conversationId, sql`seq > ${bounded(after)}::integer`, 'newer', bounds)
 
-/** Half before and half after, and more of the one where the other has less. */
-async function bothSides(db: Database, conversationId: string, around: number, limit: number): Promise<MessageRow[]> {
-  const older = await oneSide(db, conversationId, { before: Math.min(around, SEQ_MAX - 1) + 1, limit, recalls: new Map() })
-  const newer = await upFrom(db, conversationId, bounded(around), limit)
-  const olderCount = Math.min(older.length, Math.max(Math.ceil(limit / 2), limit - newer.length))
-  return [...older.slice(older.length - olderCount), ...newer.slice(0, limit - olderCount)]
-}
-
-async function toMessages(db: Database, conversationId: string, rows: readonly MessageRow[], recalls: Recalls): Promise<Message[]> {
-  const reactions = await reactionsOf(
-    db,
-    conversationId,
-    rows.map(({ seq }) => seq),
-  )
-  return rows.map((row) => toMessage(row, reactions.get(row.seq) ?? [], recalls.get(row.seq)))
-}
-
-function toMessage(row: MessageRow, reactions: Reaction[], recall: ReturnType<Recalls['get']>): Message {
-  return {
-    conversationId: row.conversation_id,
-    seq: row.seq,
-    ordinal: row.ordinal,
-    senderId: row.sender_id,
-    clientMessageId: row.client_message_id,
-    content: row.content === null || recall ? null : (JSON.parse(row.content) as Content),
-    replyToSeq: row.reply_to_seq,
-    mentions: row.mentions === null ? [] : (JSON.parse(row.mentions) as string[]),
-    sentAt: isoTime(row.sent_at),
-    editedAt: isoTimeOrNull(row.edited_at),
-    recalledAt: isoTimeOrNull(row.recalled_at ?? recall?.at ?? null),
-    recalledBy: row.recalled_by ?? recall?.userId ?? null,
-    reactions,
-    pinned: row.pinned,
-  }
-}
-
+/** What an answer has of each message beside content and reactions, about. */
+const MESSAGE_OVERHEAD_BYTES = 500
 const REACTED_USERS_MAX = 20
 
-async function reactionsOf(db: Database, conversationId: string, seqs: readonly number[]): Promise<Map<number, Reaction[]>> {
-  const bySeq = new Map<number, Reaction[]>()
-  if (seqs.length === 0) return bySeq
-  const { rows } = await sql<{ seq: number; emoji: string; count: number; user_ids: string[] }>`
-    SELECT seq, emoji, count(*) AS count, (array_agg(user_id ORDER BY position))[1:${sql.lit(REACTED_USERS_MAX)}] AS user_ids
-    FROM reactions WHERE conversation_id = ${conversationId} AND seq = ANY(${integers(seqs, (seq) => seq)}::integer[])
-    GROUP BY seq, emoji ORDER BY seq, min(position)`.execute(db)
-  for (const { seq, emoji, count, user_ids } of rows) {
-    const reactions = bySeq.get(seq)
-    const reaction = { emoji, count, userIds: user_ids }
-    if (reactions) reactions.push(reaction)
-    else bySeq.set(seq, [reaction])
-  }
-  return bySeq
+/** `found` counts one more than fits into the limit, where there is one. */
+function pageOf(conversationId: string, condition: RawBuilder<unknown>, side: 'older' | 'newer', { limit, bytesMax }: Bounds) {
+  const order = side === 'older' ? sql`DESC` : sql`ASC`
+  return sql`(
+    SELECT * FROM (
+      SELECT ${side === 'newer'}::boolean AS is_newer, weighed.*, count(*) OVER () AS found, row_number() OVER w AS n,
+        sum(bytes) OVER w AS bytes_so_far
+      FROM (
+        SELECT m.*, given.reactions,
+          ${MESSAGE_OVERHEAD_BYTES}::integer + coalesce(octet_length(m.content), 0) + coalesce(octet_length(given.reactions), 0) AS bytes
+        FROM (
+          SELECT * FROM messages WHERE conversation_id = ${conversationId} AND ${condition} ORDER BY seq ${order} LIMIT ${limit + 1}
+        ) m
+        LEFT JOIN LATERAL (
+          SELECT json_agg(json_build_object('emoji', emoji, 'count', count, 'userIds', user_ids) ORDER BY since)::text AS reactions
+          FROM (
+            SELECT emoji, count(*) AS count, min(position) AS since,
+              (array_agg(user_id ORDER BY position))[1:${sql.lit(REACTED_USERS_MAX)}] AS user_ids
+            FROM reactions r WHERE r.conversation_id = m.conversation_id AND r.seq = m.seq GROUP BY emoji
+          ) by_emoji
+        ) given ON true
+      ) weighed WINDOW w AS (ORDER BY seq ${order})
+    ) page WHERE n <= ${limit} AND (n = 1 OR bytes_so_far <= ${bytesMax}::integer)
+  )`
 }
+
+/** Each side going outwards, and how far the table is: one statement, one snapshot. */
+async function findPage(
+  db: Database,
+  conversationId: string,
+  page: RawBuilder<unknown>,
+): Promise<{ asOf: number; older: MessageRow[]; newer: MessageRow[] }> {
+  const { rows } = await sql<PageRow>`
+    SELECT c.head AS as_of, page.* FROM conversations c LEFT JOIN LATERAL (${page}) page ON true
+    WHERE c.id = ${conversationId} ORDER BY page.n`.execute(db)
+  const found = rows.filter(({ seq }) => seq !== null)
+  return { asOf: rows[0]?.as_of ?? -1, older: found.filter((row) => !row.is_newer), newer: found.filter((row) => row.is_newer) }
+}
+
+const toMessage = (row: MessageRow): Message => ({
+  conversationId: row.conversation_id,
+  seq: row.seq,
+  ordinal: row.ordinal,
+  senderId: row.sender_id,
+  clientMessageId: row.client_message_id,
+  content: row.content === null ? null : (JSON.parse(row.content) as Content),
+  replyToSeq: row.reply_to_seq,
+  mentions: row.mentions === null ? [] : (JSON.parse(row.mentions) as string[]),
+  sentAt: isoTime(row.sent_at),
+  editedAt: isoTimeOrNull(row.edited_at),
+  recalledAt: isoTimeOrNull(row.recalled_at),
+  recalledBy: row.recalled_by,
+  reactions: row.reactions === null ? [] : (JSON.parse(row.reactions) as Reaction[]),
+  pinned: row.pinned,
+})

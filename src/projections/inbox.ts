@@ -226,8 +226,6 @@ export interface InboxLine {
 export interface InboxOptions extends PageOptions {
   /** The hidden ones, and only they. Default: the others. */
   hidden?: boolean | undefined
-  /** Messages that were recalled a moment ago, by the folded state: their preview is left out. */
-  recalledOf?: ((conversationId: string) => ReadonlySet<number> | undefined) | undefined
 }
 
 interface LineRow {
@@ -274,12 +272,7 @@ export async function listInbox(db: Database, userId: string, options: InboxOpti
     WHERE at.projection = 'inbox' ORDER BY line.pinned DESC, line.activity DESC`.execute(db)
   const found = rows.filter(({ conversation_id }) => conversation_id !== null)
   return {
-    ...pageOf(
-      found,
-      options.limit,
-      (row) => toLine(row, options),
-      (row) => [row.pinned, row.activity],
-    ),
+    ...pageOf(found, options.limit, toLine, (row) => [row.pinned, row.activity]),
     position: rows[0]?.applied ?? '',
   }
 }
@@ -309,11 +302,9 @@ function lines(userId: string, { cursor, limit, hidden = false }: InboxOptions) 
     ) both_kinds ORDER BY pinned DESC, activity DESC LIMIT ${limit + 1}`
 }
 
-function toLine(row: LineRow, { recalledOf }: InboxOptions): InboxLine {
-  const conversationId = row.conversation_id!
-  const isRecalled = row.last_message_seq !== null && recalledOf?.(conversationId)?.has(row.last_message_seq) === true
+function toLine(row: LineRow): InboxLine {
   return {
-    conversationId,
+    conversationId: row.conversation_id!,
     type: row.type,
     name: row.name,
     otherUserId: row.type === 'direct' ? row.other_user_id : null,
@@ -326,7 +317,7 @@ function toLine(row: LineRow, { recalledOf }: InboxOptions): InboxLine {
             seq: row.last_message_seq,
             senderId: row.last_message_sender ?? '',
             sentAt: isoTime(row.last_message_at ?? 0),
-            preview: isRecalled ? null : row.last_message_preview,
+            preview: row.last_message_preview,
           },
     lastActivityAt: isoTime(row.activity_at),
     unread: row.unread,

@@ -1,7 +1,6 @@
 /** The read side as the rest of the program sees it: keeps the tables current, and answers from them. */
 import type { EventStore, Position } from '../domain/event-store.js'
 import { unavailable } from '../domain/errors.js'
-import type { Recalls } from '../domain/conversation/state.js'
 import type { History } from '../domain/history.js'
 import type { Logger } from '../domain/logger.js'
 import { Gatherer } from '../gatherer.js'
@@ -9,7 +8,7 @@ import { Applied } from './applied.js'
 import { type Checkpoint, furthest, isCurrent, loadCheckpoints, migrate } from './checkpoints.js'
 import { conversationsProjection, listMembers } from './conversations.js'
 import { type Database, READ_SCHEMA, asRefusal, isLoss, isOfOtherShape, openReaders, openWriters } from './database.js'
-import { type HistoryOptions, type Message, findMessage, historyProjection, listMessages } from './history.js'
+import { type HistoryOptions, type Message, type MessagePage, findMessage, historyProjection, listMessages } from './history.js'
 import { type InboxOptions, inboxProjection, listInbox } from './inbox.js'
 import { departuresAfter, findSharing, membershipsOfUsers } from './memberships.js'
 import type { PageOptions } from './pages.js'
@@ -33,7 +32,7 @@ import { type HasLeft, findUnreadCounts, unreadCountsProjection } from './unread
 import { findContactOwners, findProfile, listDevices, listRelations, usersProjection } from './users.js'
 
 export type { MemberItem } from './conversations.js'
-export type { Message, Reaction } from './history.js'
+export type { Message, MessagePage, Reaction } from './history.js'
 export type { InboxLine } from './inbox.js'
 export type { Departure, Membership, MembershipOfUser } from './memberships.js'
 export type { Page, PageOptions } from './pages.js'
@@ -107,7 +106,11 @@ export class ReadModels {
           },
         })
       : undefined
-    this.history = new HistoryQueries(this.#read, async () => this.waitFor(await options.store.head()))
+    this.history = new HistoryQueries(
+      this.#read,
+      async () => this.waitFor(await options.store.head()),
+      (position) => this.waitFor(position),
+    )
     this.snapshots = new PostgresSnapshotStore(this.#db)
   }
 
@@ -272,9 +275,9 @@ export class ReadModels {
 /** The history, for those who read it and for the write side. */
 export interface HistoryReads extends History {
   /** Messages ascending by seq; without a bound the newest. */
-  list(conversationId: string, options: HistoryOptions): Promise<Message[]>
-  /** One message; `recalls`: by the folded state, though the table may not know them yet. */
-  find(conversationId: string, seq: number, recalls: Recalls): Promise<Message | undefined>
+  list(conversationId: string, options: HistoryOptions): Promise<MessagePage>
+  /** One message, and how far the table is. */
+  find(conversationId: string, seq: number): Promise<{ asOf: number; message: Message | undefined }>
 }
 
 class HistoryQueries implements HistoryReads {
@@ -282,17 +285,20 @@ class HistoryQueries implements HistoryReads {
   readonly #waitForHead: () => Promise<void>
   readonly #sentMessages = new Gatherer((keys: readonly SentMessageKey[]) => this.#read((db) => findSentMessages(db, keys)))
 
-  constructor(read: Read, waitForHead: () => Promise<void>) {
+  readonly waitForPosition: History['waitForPosition']
+
+  constructor(read: Read, waitForHead: () => Promise<void>, waitForPosition: History['waitForPosition']) {
     this.#read = read
     this.#waitForHead = waitForHead
+    this.waitForPosition = waitForPosition
   }
 
-  list(conversationId: string, options: HistoryOptions): Promise<Message[]> {
+  list(conversationId: string, options: HistoryOptions): Promise<MessagePage> {
     return this.#read((db) => listMessages(db, conversationId, options))
   }
 
-  find(conversationId: string, seq: number, recalls: Recalls): Promise<Message | undefined> {
-    return this.#read((db) => findMessage(db, conversationId, seq, recalls))
+  find(conversationId: string, seq: number): Promise<{ asOf: number; message: Message | undefined }> {
+    return this.#read((db) => findMessage(db, conversationId, seq))
   }
 
   findSentMessage(conversationId: string, senderId: string, clientMessageId: string): Promise<SentMessage> {

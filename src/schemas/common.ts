@@ -15,6 +15,8 @@ export const URL_CHARACTERS_MAX = 2_048
 export const MENTIONS_MAX = 50
 export const PAGE_MAX = 200
 export const PAGE_DEFAULT = 50
+/** A page ends before the item with which it would come to more, about, but has at least one. */
+export const PAGE_BYTES_MAX = 512 * 1024
 
 const closed = { additionalProperties: false } as const
 

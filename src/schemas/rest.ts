@@ -206,7 +206,14 @@ export const Message = Type.Object(
   },
   { title: 'Message' },
 )
-export const MessageList = Type.Object({ items: Type.Array(Message, { description: 'Ascending by seq' }), head: Seq })
+export const MessageList = Type.Object({
+  items: Type.Array(Message, { description: 'Ascending by seq' }),
+  head: Seq,
+  more: Type.Boolean({
+    description: 'There are further messages: older ones for `before` and without a bound, newer ones for `after` and `around`',
+    examples: [false],
+  }),
+})
 
 export const Event = Type.Object(
   {
@@ -231,7 +238,11 @@ export const Event = Type.Object(
   },
   { title: 'Event' },
 )
-export const EventList = Type.Object({ items: Type.Array(Event, { description: 'In seq order' }), head: Seq })
+export const EventList = Type.Object({
+  items: Type.Array(Event, { description: 'In seq order' }),
+  head: Seq,
+  more: Type.Boolean({ description: 'There are newer events: go on after the last item', examples: [false] }),
+})
 
 export const Receipt = Type.Object(
   { userId: UserId, readSeq: nullable(Seq), readAt: nullable(Time), deliveredSeq: nullable(Seq), deliveredAt: nullable(Time) },

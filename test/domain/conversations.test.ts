@@ -15,10 +15,19 @@ import { InMemorySnapshots, LogBook } from '../support/notes.js'
 
 const as = (userId: string): Requester => ({ actor: { userId }, correlationId: 'r' })
 
-function makeNode(store = new InMemoryEventStore()) {
+function makeNode(store = new InMemoryEventStore(), { isShared = false } = {}) {
   const [snapshots, logger, history] = [new InMemorySnapshots(), new LogBook(), new FakeHistory(store.log)]
   const users = new Users({ store, snapshots, logger, cacheWeightMax: 8 << 20 })
-  const conversations = new Conversations({ store, snapshots, history, users, logger, membersMax: 100, cacheWeightMax: 64 << 20 })
+  const conversations = new Conversations({
+    store,
+    snapshots,
+    history,
+    users,
+    logger,
+    membersMax: 100,
+    cacheWeightMax: 64 << 20,
+    isShared,
+  })
   return { store, history, users, conversations }
 }
 
@@ -379,7 +388,7 @@ describe('a block', () => {
 
 describe('reading events', () => {
   const read = async (after = -1, limit = 100, reader: { userId: string } | { audit: true } = { userId: 'anna' }) => {
-    const { items, ...rest } = await conversations.readEvents(group, reader, after, limit)
+    const { items, ...rest } = await conversations.reads.events(group, reader, { after, limit, bytesMax: 1_000_000 })
     return {
       ...rest,
       events: items.map((item) => JSON.parse(item) as { seq: number; type: string; data: Record<string, unknown>; head: number }),
@@ -406,7 +415,9 @@ describe('reading events', () => {
   test('goes on after a seq, to a limit', async () => {
     await chatter(10)
     expect((await read(3, 4)).events.map(({ seq }) => seq)).toEqual([4, 5, 6, 7])
-    expect(await read(10)).toEqual({ events: [], last: 10, head: 10 })
+    expect(await read(10)).toEqual({ events: [], last: 10, head: 10, more: false })
+    expect(await read(3, 4)).toMatchObject({ last: 7, head: 10, more: true })
+    expect(await read(8)).toMatchObject({ last: 10, more: false })
     expect((await read(99)).events).toEqual([])
   })
 
@@ -437,10 +448,10 @@ describe('reading events', () => {
 
   test('blanks what the log says is recalled further on, though this node has not heard of it', async () => {
     await send('ben', 'm1')
-    const there = makeNode(new InMemoryEventStore(store.log)).conversations
+    const there = makeNode(new InMemoryEventStore(store.log), { isShared: true }).conversations
     await there.open(group, { userId: 'anna' })
     await change('anna', recall(1))
-    const { items } = await there.readEvents(group, { userId: 'anna' }, -1, 100)
+    const { items } = await there.reads.events(group, { userId: 'anna' }, { after: -1, limit: 100, bytesMax: 1_000_000 })
     expect(items.map((item) => (JSON.parse(item) as { data: { content?: unknown } }).data.content)).toEqual([undefined, null, undefined])
   })
 

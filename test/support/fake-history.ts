@@ -73,6 +73,11 @@ export class FakeHistory implements History {
     this.seen = Math.max(this.seen, revision + 1)
   }
 
+  async waitForPosition(position: string): Promise<void> {
+    this.asked.push(`waitForPosition ${position}`)
+    if (this.isStuck) throw unavailable('The history is behind.')
+  }
+
   #facts(conversationId: string): Fact<ConversationEvent>[] {
     const events = this.#log.streams.get(conversationStream(conversationId)) ?? []
     return events.slice(0, this.seen) as unknown as Fact<ConversationEvent>[]

@@ -2,7 +2,7 @@ import { type Static, Type } from 'typebox'
 import type { Conversations, OpenConversation } from '../../domain/conversations.js'
 import { invalidField } from '../../domain/errors.js'
 import type { RecordedEvent } from '../../domain/event-store.js'
-import { conversationStream, newGroupId } from '../../domain/ids.js'
+import { newGroupId } from '../../domain/ids.js'
 import { CUSTOM_BYTES_MAX, Custom, JoinPolicy, Name, UserId, closedObject } from '../../schemas/common.js'
 import { Conversation, InConversation, NoQuery, ReadQuery, Written, nullable } from '../../schemas/rest.js'
 import { type ActingUser, actingUser, reader } from '../callers.js'
@@ -127,7 +127,7 @@ interface Keys {
 }
 
 async function openDirect(
-  { conversations, store }: RouteParts,
+  { conversations }: RouteParts,
   { userId, requester }: ActingUser,
   body: NewConversation,
   { key, directKeys }: Keys,
@@ -141,14 +141,14 @@ async function openDirect(
   if (key === undefined) return opened(await create(conversations, conversationId, body, requester))
   const first = directKeys.find(userId, key, body)
   if (first) return { created: false, view: first }
-  if (await firstEvent(store, keyedGroupId(userId, key))) throw conflict()
+  if (await firstEvent(conversations, keyedGroupId(userId, key))) throw conflict()
   const conversation = opened(await create(conversations, conversationId, body, requester))
   directKeys.remember(userId, key, body, conversation.view)
   return conversation
 }
 
 async function createGroup(
-  { conversations, store }: RouteParts,
+  { conversations }: RouteParts,
   { userId, requester }: ActingUser,
   body: NewConversation,
   { key, directKeys }: Keys,
@@ -156,12 +156,12 @@ async function createGroup(
   if (key === undefined) return opened(await create(conversations, newGroupId(), body, requester))
   directKeys.find(userId, key, undefined)
   const conversationId = keyedGroupId(userId, key)
-  const before = await firstEvent(store, conversationId)
+  const before = await firstEvent(conversations, conversationId)
   if (before) return repeated(conversationId, before, body)
   const now = await create(conversations, conversationId, body, requester)
   if (now.created) return opened(now)
   // The same key at the same time: the other request was first.
-  const first = await firstEvent(store, conversationId)
+  const first = await firstEvent(conversations, conversationId)
   return first ? repeated(conversationId, first, body) : opened(now)
 }
 
@@ -195,6 +195,5 @@ function create(
   )
 }
 
-async function firstEvent(store: RouteParts['store'], conversationId: string): Promise<RecordedEvent | undefined> {
-  return (await store.readStream(conversationStream(conversationId), { from: 0, limit: 1 })).events[0]
-}
+const firstEvent = (conversations: Conversations, conversationId: string): Promise<RecordedEvent | undefined> =>
+  conversations.reads.findEvent(conversationId, 0)

@@ -1,4 +1,4 @@
-import { PAGE_DEFAULT } from '../../schemas/common.js'
+import { PAGE_BYTES_MAX, PAGE_DEFAULT } from '../../schemas/common.js'
 import { EventList, EventsQuery, InConversation } from '../../schemas/rest.js'
 import { reader } from '../callers.js'
 import { type Api, type RouteParts, openShown } from '../route-parts.js'
@@ -27,12 +27,12 @@ export function eventRoutes(app: Api, parts: RouteParts): void {
       const who = reader(request)
       const { after = EVERYTHING_AFTER, limit = PAGE_DEFAULT, minPosition } = request.query
       await openShown(parts, conversationId, who, minPosition)
-      const { items, head } = await conversations.readEvents(conversationId, who, after, limit)
+      const { items, head, more } = await conversations.reads.events(conversationId, who, { after, limit, bytesMax: PAGE_BYTES_MAX })
       // The events are JSON already, the same bytes as in a push.
       return reply
         .type('application/json; charset=utf-8')
         .serializer(String)
-        .send(`{"items":[${items.join(',')}],"head":${head}}` as never)
+        .send(`{"items":[${items.join(',')}],"head":${head},"more":${more}}` as never)
     },
   )
 }

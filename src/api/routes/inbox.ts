@@ -2,14 +2,13 @@ import { Type } from 'typebox'
 import { closedObject } from '../../schemas/common.js'
 import { InConversation, InboxPage, InboxQuery, NoQuery, Positioned, ReadQuery, UnreadCounts } from '../../schemas/rest.js'
 import { actingUser } from '../callers.js'
+import { listInbox, listUnread } from '../conversation-reads.js'
 import { type Api, type RouteParts, pageOptions, positioned, shown } from '../route-parts.js'
 
 const Flag = (description: string) => Type.Optional(Type.Boolean({ description, examples: [true] }))
 
 export function inboxRoutes(app: Api, parts: RouteParts): void {
-  const { conversations, users, readModels } = parts
-  // The tables may lag behind a removal that was answered already.
-  const hasLeft = (userId: string) => (conversationId: string) => conversations.hasLeftLately(conversationId, userId)
+  const { conversations, users } = parts
 
   app.get(
     '/inbox',
@@ -28,13 +27,7 @@ export function inboxRoutes(app: Api, parts: RouteParts): void {
       const { userId } = actingUser(request)
       await shown(parts, request.query.minPosition)
       const { hidden, ...page } = request.query
-      const { items, ...rest } = await readModels.inbox.list(userId, {
-        ...pageOptions(page),
-        hidden,
-        recalledOf: (conversationId) => conversations.recalledLately(conversationId),
-      })
-      const isGone = hasLeft(userId)
-      return { items: items.filter(({ conversationId }) => !isGone(conversationId)), ...rest }
+      return listInbox(parts, userId, { ...pageOptions(page), hidden })
     },
   )
 
@@ -87,7 +80,7 @@ export function inboxRoutes(app: Api, parts: RouteParts): void {
     async (request) => {
       const { userId } = actingUser(request)
       await shown(parts, request.query.minPosition)
-      return readModels.unreadCounts.list(userId, hasLeft(userId))
+      return listUnread(parts, userId)
     },
   )
 }

@@ -2,6 +2,7 @@ import { Type } from 'typebox'
 import { Role, UserId, closedObject } from '../../schemas/common.js'
 import { InConversation, MemberPage, MembersAdded, NoQuery, OfMember, PageQuery, Written } from '../../schemas/rest.js'
 import { actingUser, reader } from '../callers.js'
+import { listMembers } from '../conversation-reads.js'
 import { type Api, type RouteParts, pageOptions, shown, written } from '../route-parts.js'
 
 const ADDED_AT_ONCE_MAX = 1_000
@@ -10,7 +11,7 @@ const tags = ['Members']
 const config = { refusals: ['forbidden', 'not_found', 'direct_conversation'] as const }
 
 export function memberRoutes(app: Api, parts: RouteParts): void {
-  const { conversations, readModels } = parts
+  const { conversations } = parts
 
   app.get(
     '/conversations/:conversationId/members',
@@ -29,8 +30,7 @@ export function memberRoutes(app: Api, parts: RouteParts): void {
       const { conversationId } = request.params
       const who = reader(request)
       await shown(parts, request.query.minPosition)
-      await conversations.open(conversationId, who)
-      return readModels.members.list(conversationId, pageOptions(request.query))
+      return listMembers(parts, conversationId, who, pageOptions(request.query))
     },
   )
 

@@ -1,6 +1,5 @@
 import { type Static, Type } from 'typebox'
-import { recentRecalls } from '../../domain/conversation/state.js'
-import { invalidField, notFound } from '../../domain/errors.js'
+import { invalidField } from '../../domain/errors.js'
 import { CONTENT_BYTES_MAX, ClientMessageId, Content, Mentions, PAGE_DEFAULT, Seq, closedObject } from '../../schemas/common.js'
 import {
   InConversation,
@@ -14,6 +13,7 @@ import {
   Written,
 } from '../../schemas/rest.js'
 import { actingUser, reader } from '../callers.js'
+import { getMessage, listMessages } from '../conversation-reads.js'
 import { type Api, type RouteParts, asIs, boundedBytes, shown, written } from '../route-parts.js'
 
 const tags = ['Messages']
@@ -104,8 +104,6 @@ export function messageRoutes(app: Api, parts: RouteParts): void {
 }
 
 function readRoutes(app: Api, parts: RouteParts): void {
-  const { conversations, readModels } = parts
-
   app.get(
     '/conversations/:conversationId/messages',
     {
@@ -127,9 +125,7 @@ function readRoutes(app: Api, parts: RouteParts): void {
       const { minPosition, limit = PAGE_DEFAULT, ...bounds } = request.query
       requireOneBound(bounds)
       await shown(parts, minPosition)
-      const { state } = await conversations.open(conversationId, who)
-      const items = await readModels.history.list(conversationId, { ...bounds, limit, recalls: recentRecalls(state) })
-      return { items, head: state.head }
+      return listMessages(parts, conversationId, who, { ...bounds, limit })
     },
   )
 
@@ -151,12 +147,7 @@ function readRoutes(app: Api, parts: RouteParts): void {
       const { conversationId, seq } = request.params
       const who = reader(request)
       await shown(parts, request.query.minPosition)
-      const { state, position } = await conversations.open(conversationId, who)
-      const find = () => readModels.history.find(conversationId, seq, recentRecalls(state))
-      // What the table does not have yet may be on its way: of a message that was acknowledged it is never said that it is not there.
-      const message = seq <= state.head ? ((await find()) ?? (await readModels.waitFor(position).then(find))) : undefined
-      if (!message) throw notFound('message')
-      return message
+      return getMessage(parts, conversationId, who, seq)
     },
   )
 }

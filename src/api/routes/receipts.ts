@@ -1,14 +1,13 @@
-import { invalidField } from '../../domain/errors.js'
-import { SEQ_MAX, conversationStream } from '../../domain/ids.js'
 import { Seq, closedObject } from '../../schemas/common.js'
 import { InConversation, NoQuery, ReadMark, ReceiptPage, ReceiptsQuery } from '../../schemas/rest.js'
 import { actingUser, reader } from '../callers.js'
+import { listReceipts } from '../conversation-reads.js'
 import { type Api, type RouteParts, pageOptions, shown } from '../route-parts.js'
 
 const tags = ['Receipts']
 
 export function receiptRoutes(app: Api, parts: RouteParts): void {
-  const { conversations, readModels } = parts
+  const { conversations } = parts
 
   app.post(
     '/conversations/:conversationId/read',
@@ -55,16 +54,7 @@ export function receiptRoutes(app: Api, parts: RouteParts): void {
       const who = reader(request)
       const { readBy, minPosition, ...page } = request.query
       await shown(parts, minPosition)
-      await conversations.open(conversationId, who)
-      if (readBy !== undefined) await requireMessage(parts, conversationId, readBy)
-      return readModels.receipts.list(conversationId, { ...pageOptions(page), readBy })
+      return listReceipts(parts, conversationId, who, { ...pageOptions(page), readBy })
     },
   )
-}
-
-/** By the log: the history may not have it yet. */
-async function requireMessage({ store }: RouteParts, conversationId: string, seq: number): Promise<void> {
-  const asked = { from: seq, limit: 1 }
-  const [event] = seq > SEQ_MAX ? [] : (await store.readStream(conversationStream(conversationId), asked)).events
-  if (event?.type !== 'MessageSent') throw invalidField('readBy', 'is not the seq of a message of this conversation')
 }

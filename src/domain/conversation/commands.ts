@@ -52,6 +52,8 @@ export interface ConversationContext {
   asOf?: number
   /** Nothing was looked up, because this user was no member then; once it is one, all is looked up again. */
   strangerId?: string
+  /** The log had no event of this seq when it was looked up; once the conversation has come that far, all is looked up again. */
+  missingSeq?: number
   /** Of a MessageCommand: the message as of `asOf`, or undefined where the seq is none. */
   message?: MessageFacts | undefined
   /** Of a SendMessage with replyToSeq. */

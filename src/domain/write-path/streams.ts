@@ -50,6 +50,12 @@ interface Mailbox<State, Command, Context> {
   queue: Item<State, Command, Context>[]
 }
 
+/** A look at the end of a stream. Those who come while it runs need one that begins later: they share the next. */
+interface Look<State> {
+  running: Promise<Folded<State>>
+  next: Promise<Folded<State>> | undefined
+}
+
 interface Cached<State> {
   folded: Folded<State>
   snapshotRevision: number
@@ -105,6 +111,7 @@ export class Streams<State, Command, Context, Event extends AnyEvent> {
   readonly #now: () => number
   readonly #cache: LRUCache<string, Cached<State>>
   readonly #loading = new Map<string, Promise<Folded<State>>>()
+  readonly #looks = new Map<string, Look<State>>()
   readonly #mailboxes = new Map<string, Mailbox<State, Command, Context>>()
   readonly #draining = new Set<Promise<void>>()
   /** Where a stream is being loaded or written: the last revision that the feed brought and memory could not take. */
@@ -151,6 +158,21 @@ export class Streams<State, Command, Context, Event extends AnyEvent> {
       this.#loading.set(id, loading)
     }
     return loading
+  }
+
+  /** Whether the state is just being loaded, for somebody who asked before. */
+  isLoading(id: string): boolean {
+    return this.#loading.has(id)
+  }
+
+  /** The state after a look at the end of the stream, which another node may have written. @throws {Refusal} unavailable */
+  refresh(id: string): Promise<Folded<State>> {
+    const look = this.#looks.get(id)
+    if (!look) return this.#look(id)
+    return (look.next ??= look.running.then(
+      () => this.#look(id),
+      () => this.#look(id),
+    ))
   }
 
   /**
@@ -373,6 +395,8 @@ export class Streams<State, Command, Context, Event extends AnyEvent> {
     round.recorded = result.events
     round.folded = { state: round.state, revision: round.revision, hash: round.hash, position: last?.position ?? before.position }
     this.#keep(id, round.folded)
+    // Somebody who loads it just now must not end up behind what is being acknowledged.
+    if (this.#loading.has(id)) this.#ahead.set(id, round.revision)
   }
 
   /** What is refused is said as it is; what may have happened is never called failed. */
@@ -404,6 +428,31 @@ export class Streams<State, Command, Context, Event extends AnyEvent> {
         folded = further
       }
       this.#keep(id, folded, start.revision)
+      return folded
+    } catch (error) {
+      if (error instanceof StoreUnavailable) throw unavailable('The log can not be read now: ask again.', error)
+      throw error
+    }
+  }
+
+  #look(id: string): Promise<Folded<State>> {
+    const look: Look<State> = { running: this.#foldToEnd(id), next: undefined }
+    this.#looks.set(id, look)
+    const end = () => {
+      if (!look.next) this.#looks.delete(id)
+    }
+    look.running.then(end, end)
+    return look.running
+  }
+
+  async #foldToEnd(id: string): Promise<Folded<State>> {
+    const known = await this.load(id)
+    try {
+      const folded = await this.#foldTail(id, known)
+      const inMemory = this.#cache.peek(id)?.folded
+      if (inMemory && inMemory.revision >= folded.revision) return inMemory
+      // What the feed has forgotten meanwhile, because it missed something, may be further on than this.
+      if (inMemory) this.#keep(id, folded)
       return folded
     } catch (error) {
       if (error instanceof StoreUnavailable) throw unavailable('The log can not be read now: ask again.', error)

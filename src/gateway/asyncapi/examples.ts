@@ -84,7 +84,7 @@ export const clientFrameNotes: Record<keyof ClientFrames, AsClientFrame> = {
   },
   'events.get': {
     summary: 'Reads facts in seq order: what fills a gap',
-    description: '`after` is exclusive; left out or -1: from 0. Go on with the last seq until it is `head`.',
+    description: '`after` is exclusive; left out or -1: from 0. Go on with the last seq as long as there is `more`.',
     example: { type: 'events.get', ref: 8, conversationId, after: 16, limit: 50 },
     answer: {
       type: 'ok',
@@ -102,6 +102,7 @@ export const clientFrameNotes: Record<keyof ClientFrames, AsClientFrame> = {
         },
       ],
       head: 17,
+      more: false,
     },
   },
   typing: {
