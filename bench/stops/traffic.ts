@@ -6,7 +6,7 @@ import { APP_SECRET, tokenOf } from '../convolog.js'
 import { HttpClient } from '../hostile/http.js'
 
 /** A place that no log of this bench comes to. */
-const FAR_POSITION = '9999999999999999'
+const FAR_PLACE = '9999999999999999'
 const UPLOAD_BYTES = 200_000
 const UPLOAD_STEP_BYTES = 1_000
 const SENDERS = 8
@@ -154,7 +154,11 @@ function waitForPositions(traffic: Traffic): void {
   let n = 0
   for (let reader = 0; reader < SENDERS; reader++) {
     void traffic.repeat(async () => traffic.ask('GET', `/inbox?minPosition=${await traffic.post(`w${traffic.options.life}-${n++}`)}`))
-    void traffic.repeat(() => traffic.ask('GET', `/inbox?minPosition=${FAR_POSITION}`))
+    void traffic.repeat(async () => {
+      const position = (await traffic.post(`f${traffic.options.life}-${n++}`)) ?? ''
+      // With what a position carries behind its place, so that it is one of this log.
+      await traffic.ask('GET', `/inbox?minPosition=${FAR_PLACE}${position.slice(FAR_PLACE.length)}`)
+    })
   }
 }
 
