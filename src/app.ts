@@ -3,6 +3,7 @@ import { randomUUID } from 'node:crypto'
 import type { FastifyInstance } from 'fastify'
 import { Gauge, Registry, collectDefaultMetrics } from 'prom-client'
 import { createApi } from './api/api.js'
+import { Requests } from './api/requests.js'
 import type { RequestCounts } from './api/request-counts.js'
 import { createAuthenticator } from './auth/authenticator.js'
 import type { Config } from './config.js'
@@ -29,7 +30,18 @@ import { RedisOnlineDevices } from './redis/online-devices.js'
 import { RedisRequestCounts } from './redis/request-counts.js'
 import { RedisSignals } from './redis/signals.js'
 import type { Secrets } from './secrets.js'
+import { Shutdown } from './shutdown.js'
 import { StartError } from './start-error.js'
+
+/** The stop of a server, and the share of it that each step has at most. */
+const STOP_MS_MAX = 9_000
+const DEVICES_LEAVE_MS_MAX = 4_500
+const REQUESTS_END_MS_MAX = 2_500
+const FEED_END_MS_MAX = 1_000
+const REDIS_END_MS_MAX = 500
+const STATES_SAVE_MS_MAX = 2_500
+const READ_MODELS_CLOSE_MS_MAX = 2_000
+const LOG_CLOSE_MS_MAX = 2_000
 
 /** Folded states in memory: of conversations, with a quarter of that for their receipts beside it, and of users. */
 export const STATES_BYTES_MAX = 128 << 20
@@ -62,13 +74,11 @@ export const openEventStore = ({ eventStoreUrl, databaseUrl }: Config, connectio
 /** Opens log and read models, and serves. @throws {StartError} when one of them can not be reached or the address is taken */
 export async function startApp(options: AppOptions): Promise<App> {
   const { config, connectionString, logger } = options
-  const stopping: (() => Promise<void>)[] = []
-  const stop = async () => {
-    for (const step of stopping.splice(0).reverse()) await step()
-  }
+  const shutdown = new Shutdown(logger)
+  const stop = () => shutdown.run(STOP_MS_MAX)
   try {
     const store = await openEventStore(config, connectionString, logger)
-    stopping.push(() => store.close())
+    shutdown.add('log', LOG_CLOSE_MS_MAX, () => store.close())
     const opening = ReadModels.open({
       connectionString,
       store,
@@ -77,8 +87,8 @@ export async function startApp(options: AppOptions): Promise<App> {
       project: config.roles.has('projections'),
     })
     const readModels = await reached('DATABASE_URL', config.databaseUrl, opening)
-    stopping.push(() => readModels.close())
-    const url = await serve(options, store, readModels, stopping)
+    shutdown.add('read models', READ_MODELS_CLOSE_MS_MAX, () => readModels.close())
+    const url = await serve(options, store, readModels, shutdown)
     return { url, stop }
   } catch (error) {
     await stop()
@@ -90,7 +100,7 @@ async function serve(
   { config, secrets, logger, times }: AppOptions,
   store: EventStore,
   readModels: ReadModels,
-  stopping: (() => Promise<void>)[],
+  shutdown: Shutdown,
 ): Promise<string> {
   // A database of its own, which DATA_DIR locks, is the only one that no other node can reach.
   const isShared = config.databaseUrl !== undefined || config.eventStoreUrl !== undefined
@@ -106,19 +116,17 @@ async function serve(
     cacheWeightMax: STATES_BYTES_MAX,
     isShared,
   })
-  stopping.push(async () => {
-    await conversations.close()
-    await users.close()
-  })
-  const shared = await shareWithOtherNodes(config, logger, times?.presenceGraceMs ?? TIMES.presenceGraceMs, stopping)
+  shutdown.add('states', STATES_SAVE_MS_MAX, async () => void (await Promise.all([conversations.close(), users.close()])))
+  const shared = await shareWithOtherNodes(config, logger, times?.presenceGraceMs ?? TIMES.presenceGraceMs, shutdown)
   const { appKeys, jwtSecret } = secrets
   const authenticator = createAuthenticator({ appKeys, jwtSecret, jwksUrl: config.jwksUrl, claims: config, users, logger })
-  stopping.push(async () => authenticator.close())
+  shutdown.add('key set', 0, () => authenticator.close())
   const parts = { store, conversations, users, readModels, authenticator, logger, ...shared }
   const { fanoutOnWriteMembersMax, framesPerSecond, allowedOrigins, publicUrl } = config
   const live = config.roles.has('gateway')
     ? await startGateway({ ...parts, fanoutOnWriteMembersMax, framesPerSecond, allowedOrigins, publicUrl, times })
     : await startFollower(parts)
+  shutdown.add('live feed', FEED_END_MS_MAX, () => live.stop())
   const api = await createApi({
     ...parts,
     config,
@@ -126,14 +134,19 @@ async function serve(
     presence: live.presence,
     feed: live.feed,
     metrics: metricsOf(live, readModels),
-    health: { findFault: () => findFault(store, readModels) },
+    health: { findFault: () => (shutdown.isRunning ? Promise.resolve('This node is leaving.') : findFault(store, readModels)) },
     answersCalls: config.roles.has('api'),
     webSocketDocument: createAsyncApiDocument(),
   })
-  stopping.push(
-    () => api.close(),
-    () => live.stop(),
+  const requests = new Requests(api)
+  shutdown.add('requests', REQUESTS_END_MS_MAX, () =>
+    requests.end(() => {
+      readModels.endWaits()
+      live.feed.endWaits()
+    }),
   )
+  shutdown.add('devices', DEVICES_LEAVE_MS_MAX, () => live.gateway?.leave())
+  shutdown.add('new connections', 0, () => requests.takeNoMore())
   live.gateway?.listen(api.server)
   return listen(api, config)
 }
@@ -172,23 +185,18 @@ interface Shared {
   requestCounts: RequestCounts | undefined
 }
 
-async function shareWithOtherNodes(
-  { redisUrl }: Config,
-  logger: Logger,
-  graceMs: number,
-  stopping: (() => Promise<void>)[],
-): Promise<Shared> {
+async function shareWithOtherNodes({ redisUrl }: Config, logger: Logger, graceMs: number, shutdown: Shutdown): Promise<Shared> {
   if (redisUrl === undefined) {
     const online = new LocalOnlineDevices({ graceMs })
-    stopping.push(() => online.stop())
+    shutdown.add('presence', REDIS_END_MS_MAX, () => online.stop())
     return { online, signals: noSignals(), requestCounts: undefined }
   }
   const nodeId = randomUUID()
   const link = await RedisLink.open({ url: redisUrl, logger, channels: channelsOf(nodeId) })
-  stopping.push(() => link.close())
+  shutdown.add('Redis', REDIS_END_MS_MAX, () => link.close())
   const signals = new RedisSignals(link, nodeId)
   const online = new RedisOnlineDevices({ link, signals, nodeId, logger, graceMs, connectionsPerUserMax: CONNECTIONS_PER_USER_MAX })
-  stopping.push(() => online.stop())
+  shutdown.add('presence', REDIS_END_MS_MAX, () => online.stop())
   await online.start()
   return { online, signals, requestCounts: new RedisRequestCounts(link) }
 }
@@ -198,7 +206,7 @@ interface Live {
   gateway: Gateway | undefined
   presence: LivePresence
   /** The feed that keeps the states current. */
-  feed: { readonly position: Position; reached(position: Position): Promise<void> }
+  feed: { readonly position: Position; reached(position: Position, withinMs?: number): Promise<void>; endWaits(): void }
   stop(): Promise<void>
 }
 

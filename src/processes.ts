@@ -20,6 +20,11 @@ export function commandLine(pid: number): string[] | undefined {
   return readText(`/proc/${pid}/cmdline`)?.split('\0').slice(0, -1)
 }
 
+/** The processes that a process has started; none where /proc is not there. */
+export function childrenOf(pid: number): number[] {
+  return (readText(`/proc/${pid}/task/${pid}/children`) ?? '').trim().split(' ').filter(Boolean).map(Number)
+}
+
 /** The fields of /proc/<pid>/stat after the name, which may itself hold spaces and brackets. */
 function procStat(pid: number): string[] | undefined {
   const text = readText(`/proc/${pid}/stat`)

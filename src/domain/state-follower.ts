@@ -48,9 +48,14 @@ export class StateFollower {
     this.#following = this.#follow(this.#stopping.signal)
   }
 
+  /** Who waits for the feed waits no longer. */
+  endWaits(): void {
+    this.#progress.end()
+  }
+
   async stop(): Promise<void> {
     this.#stopping.abort()
-    this.#progress.end()
+    this.endWaits()
     await this.#following
   }
 

@@ -10,6 +10,7 @@ import type { EventStore, Position } from '../domain/event-store.js'
 import type { Logger } from '../domain/logger.js'
 import type { Users } from '../domain/users.js'
 import { Origins } from '../origins.js'
+import { withDeadline } from '../domain/waits.js'
 import type { ReadQueries } from '../projections/read-models.js'
 import { FRAGMENTS_MAX, FRAME_BYTES_MAX, PAGE_DEFAULT } from '../schemas/common.js'
 import { Alarm } from './alarm.js'
@@ -42,6 +43,8 @@ const REPUSH_TICKS = 10
 const ANSWER_BYTES_MAX = 256 * 1024
 /** Devices are asked to leave one after the other over this time. */
 const GOAWAY_SPREAD_MS = 2_000
+/** A log that does not answer keeps no socket open when the server leaves. */
+const CURSORS_FLUSH_MS_MAX = 1_000
 
 export interface GatewayOptions {
   store: EventStore
@@ -161,25 +164,35 @@ export class Gateway {
     this.#server.handleUpgrade(request, socket, head, (ws) => this.open(ws, socket))
   }
 
-  /** Tells every device to go, spread over a moment; flushes cursors; closes. */
-  async stop(): Promise<void> {
+  /** Tells every device to go, spread over a moment, and closes the sockets. The cursors that they moved are written if that can be done now. */
+  async leave(): Promise<void> {
     this.#isDraining = true
     for (const timer of this.#timers) clearInterval(timer)
     const connections = [...this.#connections]
     for (const connection of connections)
       connection.sendJson({ type: 'goaway', reconnectAfterMs: Math.floor(Math.random() * GOAWAY_SPREAD_MS) })
-    await this.#cursors.flushAll()
+    await this.#flushCursors()
     const pauseMs = connections.length > 1_000 ? GOAWAY_SPREAD_MS / 20 : 0
     for (let at = 0; at < connections.length; at += Math.ceil(connections.length / 20)) {
       for (const connection of connections.slice(at, at + Math.ceil(connections.length / 20)))
         connection.close(closeCodes.leaving, 'the server is leaving')
       if (pauseMs > 0) await delay(pauseMs)
     }
-    await this.#cursors.flushAll()
-    await this.hub.stop()
+    await this.#flushCursors()
     // Their close frames have a moment to be answered.
     for (let waitedMs = 0; this.#connections.size > 0 && waitedMs < 1_000; waitedMs += 50) await delay(50)
     for (const connection of this.#connections) connection.terminate()
+  }
+
+  /** Ends the live feed. Who waits for it is told so. */
+  async stop(): Promise<void> {
+    this.#isDraining = true
+    for (const timer of this.#timers) clearInterval(timer)
+    await this.hub.stop()
+  }
+
+  async #flushCursors(): Promise<void> {
+    await withDeadline(this.#cursors.flushAll(), CURSORS_FLUSH_MS_MAX, () => new Error('late')).catch(() => undefined)
   }
 
   // --- connections ---

@@ -89,9 +89,14 @@ export class Hub {
     this.#following = this.#follow(this.#stopping.signal)
   }
 
+  /** Who waits for the feed waits no longer. */
+  endWaits(): void {
+    this.#progress.end()
+  }
+
   async stop(): Promise<void> {
     this.#stopping.abort()
-    this.#progress.end()
+    this.endWaits()
     await this.#following
     this.#delivering.stop()
     this.#unread.stop()

@@ -5,7 +5,7 @@ import { dirname, join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { promisify } from 'node:util'
 import { syncDir } from '../private-files.js'
-import { commandLine, isAlive } from '../processes.js'
+import { childrenOf, commandLine, isAlive } from '../processes.js'
 import { StartError } from '../start-error.js'
 import { findBinaries, type PostgresBinaries } from './binaries.js'
 import { chooseRunAs, type RunAs } from './run-as.js'
@@ -16,8 +16,10 @@ export type Cluster = { readonly dir: string; readonly binaries: PostgresBinarie
 /** The role that owns everything in the cluster; only who can enter the cluster's folder can connect at all. */
 export const CLUSTER_ROLE = 'convolog'
 
-const FAST_STOP_MS_MAX = 8_000
-const IMMEDIATE_STOP_MS_MAX = 4_000
+const STOP_MS_MAX = 12_000
+/** Of that, at least, for the immediate shutdown, and for the end after SIGKILL. */
+const IMMEDIATE_STOP_MS = 1_500
+const KILL_MS = 500
 const UNFINISHED = 'postgres.new-'
 
 const execute = promisify(execFile)
@@ -28,14 +30,14 @@ export async function clusterDir(dataDir: string): Promise<string> {
 }
 
 /** Opens the cluster of a data directory, which is made on the first start. The caller holds the directory's lock. */
-export async function openCluster(dataDir: string): Promise<Cluster> {
+export async function openCluster(dataDir: string, signal?: AbortSignal): Promise<Cluster> {
   const dir = await clusterDir(dataDir)
   const root = dirname(dir)
   const binaries = await findBinaries()
   const runAs = chooseRunAs(dir, [root, binaries.initdb, binaries.postgres, join(binaries.bootstrapFile, '..')])
   const cluster = { dir, binaries, runAs }
   await removeUnfinished(root)
-  if (await isMissing(cluster)) await initialise(cluster, join(root, `${UNFINISHED}${randomUUID()}`))
+  if (await isMissing(cluster)) await initialise(cluster, join(root, `${UNFINISHED}${randomUUID()}`), signal)
   await makeOwn(cluster)
   return cluster
 }
@@ -51,10 +53,13 @@ export async function clearLeftover({ dir }: Cluster): Promise<void> {
 }
 
 /** Fast shutdown, and when that takes too long the immediate one, after which the next start recovers from the log. */
-export async function stopPostmaster(pid: number): Promise<void> {
-  if (await end(pid, 'SIGINT', FAST_STOP_MS_MAX)) return
-  if (await end(pid, 'SIGQUIT', IMMEDIATE_STOP_MS_MAX)) return
-  await end(pid, 'SIGKILL', IMMEDIATE_STOP_MS_MAX)
+export async function stopPostmaster(pid: number, withinMs = STOP_MS_MAX): Promise<void> {
+  if (await end(pid, 'SIGINT', Math.max(0, withinMs - IMMEDIATE_STOP_MS - KILL_MS))) return
+  if (await end(pid, 'SIGQUIT', IMMEDIATE_STOP_MS)) return
+  // One that stands still hears nothing else, and neither do its children, which would outlive it.
+  const children = childrenOf(pid)
+  await end(pid, 'SIGKILL', KILL_MS)
+  for (const child of children) await end(child, 'SIGKILL', 0)
 }
 
 async function end(pid: number, signal: NodeJS.Signals, waitMsMax: number): Promise<boolean> {
@@ -114,7 +119,7 @@ async function isMissing({ dir }: Cluster): Promise<boolean> {
 }
 
 /** Made beside its place and then moved there: a start that breaks off leaves nothing that looks like a cluster. */
-async function initialise({ dir, binaries, runAs }: Cluster, temporary: string): Promise<void> {
+async function initialise({ dir, binaries, runAs }: Cluster, temporary: string, signal: AbortSignal | undefined): Promise<void> {
   await mkdir(temporary, { mode: 0o700 })
   if (runAs.user) await chown(temporary, runAs.user.uid, runAs.user.gid)
   const locale = ['--encoding=UTF8', '--locale=C', '--locale-provider=builtin', '--builtin-locale=C.UTF-8']
@@ -122,7 +127,7 @@ async function initialise({ dir, binaries, runAs }: Cluster, temporary: string):
   const args = ['-D', temporary, '-U', CLUSTER_ROLE, '--auth=trust', ...locale, '--no-instructions']
   const [command = binaries.initdb, ...rest] = [...runAs.wrapper, binaries.initdb, ...args]
   try {
-    await execute(command, rest, runAs.spawnOptions)
+    await execute(command, rest, { ...runAs.spawnOptions, signal })
     await rename(temporary, dir)
   } catch (error) {
     await rm(temporary, { recursive: true, force: true })

@@ -8,7 +8,12 @@ import { StartError } from '../start-error.js'
 import { type Cluster, CLUSTER_ROLE, clearLeftover, clusterDir, isServed, openCluster } from './cluster.js'
 import { PostgresProcess } from './postgres-process.js'
 
-export type EmbeddedPostgresOptions = { readonly dataDir: string; readonly logger: BaseLogger }
+export type EmbeddedPostgresOptions = {
+  readonly dataDir: string
+  readonly logger: BaseLogger
+  /** Breaks a start off. */
+  readonly signal?: AbortSignal | undefined
+}
 
 const DATABASE = 'convolog'
 /** The shortest bound of the systems we run on, for the whole path of a socket. */
@@ -33,12 +38,13 @@ export class EmbeddedPostgres {
   #process: PostgresProcess
 
   /** Starts it, and makes the cluster and the database on the first start. The caller holds the data directory's lock. */
-  static async start({ dataDir, logger }: EmbeddedPostgresOptions): Promise<EmbeddedPostgres> {
-    const cluster = await openCluster(dataDir)
+  static async start({ dataDir, logger, signal }: EmbeddedPostgresOptions): Promise<EmbeddedPostgres> {
+    const cluster = await openCluster(dataDir, signal)
     const process = await serve(
       cluster,
       logger,
       (error) => new StartError(`The embedded Postgres in ${cluster.dir} did not start: ${error.message}.`),
+      signal,
     )
     let socket: ClientSocket | undefined
     try {
@@ -74,10 +80,10 @@ export class EmbeddedPostgres {
     return this.#process.pid
   }
 
-  /** Disconnects everybody and writes everything to the disk; bounded, by the end of the process if need be. */
-  async stop(): Promise<void> {
+  /** Disconnects everybody and writes everything to the disk; what takes longer than `withinMs` is killed, and recovers at the next start. */
+  async stop(withinMs?: number): Promise<void> {
     this.#stopping.abort()
-    await this.#process.stop()
+    await this.#process.stop(withinMs)
     await this.exited
   }
 
@@ -115,11 +121,16 @@ export class EmbeddedPostgres {
   }
 }
 
-async function serve(cluster: Cluster, logger: BaseLogger, failed: (error: Error) => Error): Promise<PostgresProcess> {
+async function serve(
+  cluster: Cluster,
+  logger: BaseLogger,
+  failed: (error: Error) => Error,
+  signal: AbortSignal | undefined,
+): Promise<PostgresProcess> {
   try {
     await clearLeftover(cluster)
     const process = new PostgresProcess(cluster, logger)
-    await process.ready().catch(async (error: unknown) => {
+    await process.ready(signal).catch(async (error: unknown) => {
       await process.stop()
       throw error
     })

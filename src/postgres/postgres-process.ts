@@ -56,19 +56,20 @@ export class PostgresProcess {
   }
 
   /** Waits until it accepts connections, which takes longer when it has to recover from a crash. */
-  async ready(): Promise<void> {
+  async ready(signal?: AbortSignal): Promise<void> {
     const deadline = Date.now() + READY_MS_MAX
     while (!(await isReady(this.#cluster, this.pid ?? 0))) {
       if (this.#hasEnded) throw new Error(`${await this.exited}: ${this.#reason()}`)
+      if (signal?.aborted) throw new Error('it was told to stop')
       if (Date.now() > deadline) throw new Error(`it was not ready within ${READY_MS_MAX / 1000} s`)
       await sleep(READY_POLL_MS)
     }
     this.#isExpectedToServe = true
   }
 
-  async stop(): Promise<void> {
+  async stop(withinMs?: number): Promise<void> {
     this.#isExpectedToServe = false
-    if (this.pid !== undefined && !this.#hasEnded) await stopPostmaster(this.pid)
+    if (this.pid !== undefined && !this.#hasEnded) await stopPostmaster(this.pid, withinMs)
     await this.exited
   }
 

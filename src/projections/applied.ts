@@ -1,6 +1,7 @@
+import { setTimeout as delay } from 'node:timers/promises'
 import type { Position } from '../domain/event-store.js'
 import { unavailable } from '../domain/errors.js'
-import { Bell } from './bell.js'
+import { Conditions } from '../domain/waits.js'
 
 /** How often a process that does not project looks at the checkpoint while somebody waits. */
 const LOOK_INTERVAL_MS = 10
@@ -8,8 +9,8 @@ const LOOK_INTERVAL_MS = 10
 /** How far the read models are, and who waits for them to get further. */
 export class Applied {
   readonly #look: () => Promise<Position>
-  readonly #moved = new Bell()
-  #looking: Promise<void> | undefined
+  readonly #moved = new Conditions()
+  #isLooking = false
   #position: Position = ''
   #waiting: Position[] = []
   /** This process projects, and says by itself how far it is. */
@@ -17,7 +18,7 @@ export class Applied {
   /** Somebody began to wait. */
   onWaiting: () => void = () => {}
 
-  /** `look`: reads the checkpoint. */
+  /** `look`: reads the checkpoint; never rejects. */
   constructor(look: () => Promise<Position>) {
     this.#look = look
   }
@@ -34,38 +35,37 @@ export class Applied {
   /** The tables are here now; also backwards, after a rebuild from the beginning. */
   set(position: Position): void {
     this.#position = position
-    this.#moved.ring()
+    this.#moved.changed()
   }
 
-  /** @throws {Refusal} unavailable when it takes longer than `timeoutMs` */
+  /** @throws {Refusal} unavailable when it takes longer than `timeoutMs`, or when this process stops */
   async reach(position: Position, timeoutMs: number): Promise<void> {
     if (position <= this.#position) return
     this.#waiting.push(position)
     this.onWaiting()
+    void this.#lookWhileAwaited()
     try {
-      const giveUpAt = performance.now() + timeoutMs
-      while (position > this.#position) {
-        const leftMs = giveUpAt - performance.now()
-        if (leftMs <= 0) throw unavailable('The read models are not that far yet: try again.')
-        await this.#nextMove(leftMs)
-      }
+      if (!(await this.#moved.until(() => position <= this.#position, timeoutMs)))
+        throw unavailable('The read models are not that far yet: try again.')
     } finally {
       this.#waiting.splice(this.#waiting.indexOf(position), 1)
     }
   }
 
-  async #nextMove(timeoutMs: number): Promise<void> {
-    if (this.isOwn) return this.#moved.wait(timeoutMs)
-    const before = this.#position
-    // One look for all who wait.
-    await (this.#looking ??= this.#lookOnce().finally(() => {
-      this.#looking = undefined
-    }))
-    if (this.#position === before) await this.#moved.wait(Math.min(timeoutMs, LOOK_INTERVAL_MS))
+  /** Who waits waits no longer. */
+  endWaits(): void {
+    this.#moved.end()
   }
 
-  async #lookOnce(): Promise<void> {
-    const position = await this.#look()
-    if (!this.isOwn && position !== this.#position) this.set(position)
+  /** One look for all who wait. */
+  async #lookWhileAwaited(): Promise<void> {
+    if (this.#isLooking) return
+    this.#isLooking = true
+    while (this.isAwaited) {
+      const position = this.isOwn ? this.#position : await this.#look()
+      if (!this.isOwn && position !== this.#position) this.set(position)
+      else await delay(LOOK_INTERVAL_MS)
+    }
+    this.#isLooking = false
   }
 }

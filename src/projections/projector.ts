@@ -2,9 +2,9 @@ import { setTimeout as delay } from 'node:timers/promises'
 import { sql } from 'kysely'
 import type { EventStore, FeedItem, Position } from '../domain/event-store.js'
 import type { Logger } from '../domain/logger.js'
+import { Conditions } from '../domain/waits.js'
 import type { Applied } from './applied.js'
 import { Batch, PROJECTED_PREFIXES } from './batch.js'
-import { Bell } from './bell.js'
 import { type Checkpoint, CheckpointMoved, furthest, isCurrent, loadCheckpoints, migrate, moveCheckpoints } from './checkpoints.js'
 import { type Database, READ_SCHEMA, isLoss, openWriters } from './database.js'
 import type { Projection } from './projection.js'
@@ -206,7 +206,7 @@ export class Projector {
       settings,
     }))
     const intake = new Intake((after) => new Batch(buildings, after), from, signal)
-    applied.onWaiting = () => intake.bell.ring()
+    applied.onWaiting = () => intake.changes.changed()
     const filling = intake.fill(store.subscribeToAll(from === '' ? undefined : from, { prefixes: PROJECTED_PREFIXES }, signal))
     const draining = this.#drain(db, live, intake)
     // Whichever ends first, by an error or not, ends the other.
@@ -253,7 +253,7 @@ const idlePace: Pace = { size: 0, startedAt: 0, endedAt: 0 }
 
 /** Between the feed and the transactions: events are folded as they come, also while a transaction runs. */
 class Intake {
-  readonly bell = new Bell()
+  readonly changes = new Conditions()
   readonly #begin: (after: Position) => Batch
   readonly #signal: AbortSignal
   #batch: Batch
@@ -265,7 +265,7 @@ class Intake {
     this.#signal = signal
     this.#batch = begin(from)
     this.#taken = from
-    signal.addEventListener('abort', () => this.bell.ring(), { once: true })
+    signal.addEventListener('abort', () => this.changes.changed(), { once: true })
   }
 
   get ended(): boolean {
@@ -277,14 +277,15 @@ class Intake {
       if (item.kind === 'events') for (const event of item.events) this.#batch.add(event)
       else this.#batch.moveTo(item.position)
       if (item.kind === 'caughtUp') this.#caughtUp = true
-      this.bell.ring()
-      while (this.#batch.isFull(READ_AHEAD_EVENTS_MAX) && !this.ended) await this.bell.wait()
+      this.changes.changed()
+      if (this.#batch.isFull(READ_AHEAD_EVENTS_MAX))
+        await this.changes.until(() => this.ended || !this.#batch.isFull(READ_AHEAD_EVENTS_MAX))
     }
   }
 
   /** Waits until there is something to write; false: the end. */
   async hasMore(): Promise<boolean> {
-    while (this.#batch.position === this.#taken && !this.#caughtUp && !this.ended) await this.bell.wait()
+    await this.changes.until(() => this.ended || this.#caughtUp || this.#batch.position !== this.#taken)
     return !this.ended
   }
 
@@ -293,12 +294,9 @@ class Intake {
    * and otherwise as much time is left to others as the last one took, within reason. Never while somebody waits for them.
    */
   async gather(pace: Pace, isAwaited: () => boolean): Promise<void> {
-    const until = nextStartAt(pace)
-    while (!this.ended && !isAwaited() && !this.#batch.isFull(BATCH_EVENTS_ENOUGH)) {
-      const leftMs = until - performance.now()
-      if (leftMs <= 0) return
-      await this.bell.wait(leftMs)
-    }
+    const isDue = () => this.ended || isAwaited() || this.#batch.isFull(BATCH_EVENTS_ENOUGH)
+    const leftMs = nextStartAt(pace) - performance.now()
+    if (leftMs > 0) await this.changes.until(isDue, leftMs)
   }
 
   take(): { batch: Batch; caughtUp: boolean } {
@@ -306,7 +304,7 @@ class Intake {
     this.#taken = this.#batch.position
     this.#batch = this.#begin(this.#taken)
     this.#caughtUp = false
-    this.bell.ring()
+    this.changes.changed()
     return taken
   }
 }

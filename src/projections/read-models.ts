@@ -128,7 +128,13 @@ export class ReadModels {
     return readModels
   }
 
+  /** Who waits for the tables waits no longer. */
+  endWaits(): void {
+    this.#applied.endWaits()
+  }
+
   async close(): Promise<void> {
+    this.endWaits()
     this.#pulse.stop()
     await this.#projector?.stop()
     await this.#db.destroy()
@@ -213,8 +219,8 @@ export class ReadModels {
     try {
       return furthest((await loadCheckpoints(this.#db)).values())
     } catch (error) {
-      if (isLoss(error)) return this.#applied.position
-      throw error
+      if (!isLoss(error)) this.#options.logger.error({ err: error }, 'read models: the checkpoint cannot be read')
+      return this.#applied.position
     }
   }
 

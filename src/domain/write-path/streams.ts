@@ -95,7 +95,7 @@ const STATE_BYTES_PER_REVISION = 4_096
 const SNAPSHOTS_AT_ONCE_MAX = 2
 /** At a clean end, states that moved this far since their snapshot are saved. */
 const SNAPSHOT_AT_END_REVISIONS = 50
-const SNAPSHOTS_AT_END_MS = 3_000
+const SNAPSHOTS_AT_END_MS = 1_500
 
 /**
  * The write path of one kind of stream. Each stream has a mailbox: commands that arrive while an append is in flight
