@@ -9,9 +9,10 @@ import { randomUUID } from 'node:crypto'
 import { Registry } from 'prom-client'
 import type { Config } from '../config.js'
 import type { Authenticator } from '../domain/caller.js'
-import { Refusal, invalidField } from '../domain/errors.js'
+import { Refusal, invalidField, unavailable } from '../domain/errors.js'
 import type { Logger } from '../domain/logger.js'
 import { Origins } from '../origins.js'
+import { withDeadline } from '../domain/waits.js'
 import type { Secrets } from '../secrets.js'
 import { BODY_BYTES_MAX } from '../schemas/common.js'
 import { requireFaithfulJson } from '../schemas/faithful-json.js'
@@ -59,6 +60,10 @@ export interface ApiOptions extends Omit<RouteParts, 'jwtSecret' | 'tokenClaims'
 }
 
 export const REQUESTS_PER_SECOND_MAX = 1_000
+
+/** From the request to its answer. What an append has done may take longer to find out than what was asked for to be read. */
+const READ_MS_MAX = 6_000
+const WRITE_MS_MAX = 10_000
 
 const HEADER_BYTES_MAX = 16 << 10
 /** Ids are refused by their schemas, with a problem that says so, long before the router gives up. */
@@ -174,6 +179,7 @@ async function versionOne(v1: FastifyInstance, options: ApiOptions): Promise<voi
   })
   boundAnswers(v1)
   v1.addHook('preValidation', requireReadableBody)
+  answerInTime(v1)
   const api: Api = v1.withTypeProvider<TypeBoxTypeProvider>()
   const nouns = [
     tokenRoutes,
@@ -192,6 +198,21 @@ async function versionOne(v1: FastifyInstance, options: ApiOptions): Promise<voi
   const { jwtIssuer, jwtAudience } = options.config
   const parts = { ...options, jwtSecret: options.secrets.jwtSecret, tokenClaims: { jwtIssuer, jwtAudience } }
   for (const register of nouns) register(api, parts)
+}
+
+/** What a call waits for has shorter deadlines; these are for all that it waits for together. */
+function answerInTime(v1: FastifyInstance): void {
+  v1.addHook('onRoute', (route) => {
+    const { handler } = route
+    const isRead = route.method === 'GET' || route.method === 'HEAD'
+    const withinMs = isRead ? READ_MS_MAX : WRITE_MS_MAX
+    const late = () =>
+      isRead ? unavailable('No answer came in time: ask again.') : unavailable('What became of this is not known: send the same again.')
+    route.handler = function (request, reply) {
+      const answer: unknown = handler.call(this, request, reply)
+      return answer instanceof Promise ? withDeadline(answer, Math.max(0, withinMs - reply.elapsedTime), late) : answer
+    }
+  })
 }
 
 /** JSON, and nothing else. No body is no error here: the schema says whether there must be one. */

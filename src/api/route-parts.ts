@@ -12,6 +12,7 @@ import type { TokenClaims } from '../auth/user-tokens.js'
 import type { Conversations, OpenConversation, Reader } from '../domain/conversations.js'
 import { Refusal, type RefusalCode, invalidField } from '../domain/errors.js'
 import type { EventStore, Position } from '../domain/event-store.js'
+import { READ_WAIT_MS_MAX } from '../domain/waits.js'
 import type { Presence } from '../domain/presence.js'
 import type { Users } from '../domain/users.js'
 import type { ReadQueries } from '../projections/read-models.js'
@@ -42,7 +43,7 @@ export interface RouteParts {
   presence: Presence
   store: Pick<EventStore, 'confirms'>
   /** The live feed that keeps the folded states of this node current. Default: this node writes alone. */
-  feed?: { reached(position: Position): Promise<void> } | undefined
+  feed?: { reached(position: Position, withinMs?: number): Promise<void> } | undefined
   jwtSecret: string
   /** The claims that every token here must have. */
   tokenClaims?: TokenClaims | undefined
@@ -66,8 +67,9 @@ export function shown(parts: RouteParts, minPosition: string | undefined): Promi
 
 async function arrived({ readModels, feed }: RouteParts, minPosition: Position): Promise<void> {
   // First the tables: they give up where they do not get there in time, and past them the feed is sure to.
+  const giveUpAt = performance.now() + READ_WAIT_MS_MAX
   await readModels.waitFor(minPosition)
-  await feed?.reached(minPosition)
+  await feed?.reached(minPosition, Math.max(0, giveUpAt - performance.now()))
 }
 
 /** A conversation by its log, whose end is known here: only what was written elsewhere has to be waited for. @throws {Refusal} */

@@ -64,6 +64,8 @@ export class Audience {
   lastOrdinal: number
   lastPosition: Position
   memberCount: number
+  /** `memberCount` is not known yet. */
+  isGuessed: boolean
   merge: Merge | undefined
   lastFrameAt = -Infinity
   /** When unread counts were pushed last. */
@@ -86,6 +88,7 @@ export class Audience {
     this.lastOrdinal = known.lastOrdinal
     this.lastPosition = known.lastPosition
     this.memberCount = known.memberCount
+    this.isGuessed = known.lastOrdinal === UNKNOWN_ORDINAL
   }
 
   /** Counts messages for `messagesPerSecond`. */
@@ -103,6 +106,15 @@ export class Audience {
   get messagesPerSecond(): number {
     return Math.max(this.#rateCount, this.#ratePrevious)
   }
+}
+
+/** Of a conversation whose state has not come yet. Ordinals are dense: the next message settles it. */
+export const UNKNOWN_ORDINAL = -1
+
+/** How far it was when those joined of whom it was not known. */
+export function settleOrdinal(audience: Audience, ordinal: number): void {
+  audience.lastOrdinal = ordinal
+  for (const member of audience.members.values()) if (member.readOrdinal === UNKNOWN_ORDINAL) member.readOrdinal = ordinal
 }
 
 export const unreadOf = ({ audience, readOrdinal }: LocalMember): number => Math.max(0, audience.lastOrdinal - readOrdinal)

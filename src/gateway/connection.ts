@@ -3,7 +3,7 @@ import type { WebSocket } from 'ws'
 import { bytesTakenOf } from '../bytes-taken.js'
 import { FRAGMENTS_MAX, FRAME_BYTES_MAX } from '../schemas/common.js'
 import { DeviceSocket } from './device-socket.js'
-import { Refusal, type RefusalCode } from '../domain/errors.js'
+import { Refusal, type RefusalCode, unavailable } from '../domain/errors.js'
 import { type Position, StoreUnavailable } from '../domain/event-store.js'
 import type { Logger } from '../domain/logger.js'
 import { type ClientFrame, NotAFrame, WrongFrame, closeCodes, errorFrame, eventsFrame, headFrame, jsonFrame, parseFrame } from './frames.js'
@@ -17,6 +17,8 @@ export const QUEUED_BYTES_MAX = 1024 * 1024
 /** Frames held back while a resume is being sent. */
 const HELD_BYTES_MAX = 512 * 1024
 const UNANSWERED_MAX = 256
+/** What a frame waits for has shorter deadlines; this one is for all that it waits for together. */
+const ANSWER_MS_MAX = 10_000
 const DRAINED_BYTES = 256 * 1024
 /** A page of events, as an answer. */
 const PAGE_ANSWER_BYTES = 256 * 1024
@@ -26,6 +28,15 @@ export const ANSWERS_BYTES_MAX = 768 * 1024
 
 /** The actor of a connection without hello. */
 export const nobody = { userId: '' }
+
+/** A frame that is being worked on. */
+interface Unanswered {
+  ref: number | undefined
+  since: number
+  /** It has been answered already, because the answer did not come in time. */
+  isLate: boolean
+  answered: Promise<void>
+}
 
 export type Handle = (connection: Connection, frame: ClientFrame) => Promise<object | undefined> | object | undefined
 
@@ -53,7 +64,8 @@ export class Connection {
   readonly #handle: Handle
   readonly #logger: Logger
   readonly #rate: FrameRate | undefined
-  readonly #inFlight = new Set<Promise<void>>()
+  /** In the order in which they came. */
+  readonly #inFlight = new Set<Unanswered>()
   #inFlightBytes = 0
   /** Frames that had been read already when too much was in flight, in their order. */
   #waiting: ClientFrame[] = []
@@ -423,29 +435,40 @@ export class Connection {
   #pong(ref: number | undefined): void {
     const pong = { type: 'pong', ...(ref === undefined ? {} : { ref }) }
     if (this.#inFlight.size === 0) this.sendJson(pong)
-    else void Promise.all(this.#inFlight).then(() => this.sendJson(pong))
+    else void Promise.all([...this.#inFlight].map(({ answered }) => answered)).then(() => this.sendJson(pong))
   }
 
   /** A client that does not wait for answers is read no faster than it is answered. */
   #track(ref: number | undefined, answer: Promise<object | undefined>, bytes: number): void {
-    const answered: Promise<void> = answer.then(
+    const unanswered = { ref, since: performance.now(), isLate: false } as Unanswered
+    unanswered.answered = answer.then(
       async (fields) => {
-        this.#answer(ref, fields)
-        await this.#untrack(answered, bytes)
+        if (!unanswered.isLate) this.#answer(ref, fields)
+        await this.#untrack(unanswered, bytes)
       },
       async (error: unknown) => {
-        this.#answerError(ref, error)
-        await this.#untrack(answered, bytes)
+        if (!unanswered.isLate) this.#answerError(ref, error)
+        await this.#untrack(unanswered, bytes)
       },
     )
-    this.#inFlight.add(answered)
+    this.#inFlight.add(unanswered)
     this.#inFlightBytes += bytes
     if (this.#inFlight.size >= UNANSWERED_MAX) this.#pause()
   }
 
+  /** Frames whose answer takes too long are answered all the same. Called about once a second. */
+  answerLate(now: number): void {
+    for (const unanswered of this.#inFlight) {
+      if (now - unanswered.since < ANSWER_MS_MAX) return
+      if (unanswered.isLate) continue
+      unanswered.isLate = true
+      this.#answerError(unanswered.ref, unavailable('No answer came in time, and what became of this is not known: send the same again.'))
+    }
+  }
+
   /** A large answer counts until the device has taken what was sent before: one that asks and does not read is not worked for. */
-  async #untrack(answered: Promise<void>, bytes: number): Promise<void> {
-    this.#inFlight.delete(answered)
+  async #untrack(unanswered: Unanswered, bytes: number): Promise<void> {
+    this.#inFlight.delete(unanswered)
     if (bytes > SMALL_ANSWER_BYTES) await this.drained()
     this.#inFlightBytes -= bytes
     this.#takeWaiting()

@@ -5,7 +5,7 @@ import type { Duplex } from 'node:stream'
 import { type WebSocket, WebSocketServer } from 'ws'
 import { type Authenticator, type Identity, TokenRefusal } from '../domain/caller.js'
 import type { Conversations } from '../domain/conversations.js'
-import { Refusal, invalidField, isOutage, unreachable } from '../domain/errors.js'
+import { Refusal, invalidField, isOutage, unavailable, unreachable } from '../domain/errors.js'
 import type { EventStore, Position } from '../domain/event-store.js'
 import type { Logger } from '../domain/logger.js'
 import type { Users } from '../domain/users.js'
@@ -36,6 +36,8 @@ import { refusalOfUpgrade, refuseUpgrade, serveWithoutUpgrade, wantsWebSocket } 
 export const CONNECTIONS_PER_USER_MAX = 20
 /** Answered beside each other; the next ones wait. */
 const HELLOS_AT_ONCE_MAX = 64
+/** With its turn and all its look-ups; each of them has a deadline of its own. */
+const HELLO_MS_MAX = 6_000
 /** Looks for what is due, in a part of the time after which it is. */
 const HEARTBEAT_TICKS = 30
 const REPUSH_TICKS = 10
@@ -243,7 +245,10 @@ export class Gateway {
   /** Each is pinged by its own clock, which began when it came: not all at once. */
   #heartbeat(): void {
     const now = performance.now()
-    for (const connection of this.#connections) connection.heartbeat(now, this.#times.heartbeatMs)
+    for (const connection of this.#connections) {
+      connection.heartbeat(now, this.#times.heartbeatMs)
+      connection.answerLate(now)
+    }
   }
 
   #repush(): void {
@@ -393,16 +398,29 @@ export class Gateway {
 
   /** Frames that come while a hello is still being answered wait for it. */
   readonly #greetings = new Map<Connection, Promise<void>>()
+  /** Hellos that were refused because they took too long, and are being worked on: nothing may come of them any more. */
+  readonly #lateHellos = new Set<Connection>()
 
   #hello(connection: Connection, frame: ClientFrames['hello']): Promise<undefined> {
+    if (this.#lateHellos.has(connection)) throw unavailable('The last hello is not over yet: say it again in a moment.')
     if (connection.userId !== '' || this.#greetings.has(connection))
       throw new Refusal('invalid_request', 'hello was said already on this connection.')
-    const greeting = this.#admit(connection, frame).finally(() => this.#greetings.delete(connection))
+    const greeting = this.#admit(connection, frame).finally(() => {
+      this.#greetings.delete(connection)
+      this.#lateHellos.delete(connection)
+    })
     this.#greetings.set(
       connection,
       greeting.catch(() => {}),
     )
-    return greeting.then(() => undefined)
+    return withDeadline(
+      greeting.then(() => undefined),
+      HELLO_MS_MAX,
+      () => {
+        this.#lateHellos.add(connection)
+        return unavailable('hello can not be answered now: say it again.')
+      },
+    )
   }
 
   async #greet(connection: Connection, frame: ClientFrames['hello']): Promise<void> {
@@ -441,7 +459,7 @@ export class Gateway {
     expiry?.stop()
     try {
       await this.#hellos.pass(async () => {
-        if (connection.isOpen) await this.#greet(connection, frame)
+        if (connection.isOpen && !this.#lateHellos.has(connection)) await this.#greet(connection, frame)
       })
     } catch (error) {
       if (error instanceof Refusal && !error.temporary) return this.#refuseHello(connection, frame.ref, error)
@@ -487,6 +505,7 @@ export class Gateway {
     if (await this.#options.authenticator.isRevoked(connection.userId, connection.deviceId, connection.issuedAt))
       return this.#refuseRevoked(connection, ref)
     if (!connection.isOpen) return this.hub.leave(connection)
+    if (this.#lateHellos.has(connection)) throw unavailable('It took too long.')
     if (missed) connection.skipResumed(connection.attached.merging)
     if (acks) connection.unacked = new UnackedEvents(this.#times.repushAfterMs)
     this.presence.connected(connection)

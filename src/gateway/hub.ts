@@ -6,12 +6,13 @@ import type { EventStore, Position, RecordedEvent } from '../domain/event-store.
 import { type ConversationEvent, type ReceiptEvent, type UserEvent, factOf } from '../domain/events.js'
 import { CONVERSATION_PREFIX, RECEIPTS_PREFIX, USER_PREFIX, idOfStream } from '../domain/ids.js'
 import type { Logger } from '../domain/logger.js'
-import { FeedProgress } from '../domain/waits.js'
+import { FeedProgress, withDeadline } from '../domain/waits.js'
 import type { MembershipOfUser, ReadQueries } from '../projections/read-models.js'
-import { Audience, type LocalMember, type LocalUser, type Subjects, rememberLeft } from './audience.js'
+import { Audience, type LocalMember, type LocalUser, type Subjects, UNKNOWN_ORDINAL, rememberLeft, settleOrdinal } from './audience.js'
 import type { Connection } from './connection.js'
 import { Delivering } from './deliver.js'
 import { jsonFrame } from './frames.js'
+import { LateLearning, joinedBy } from './late-learning.js'
 import { UnreadPushes } from './unread-pushes.js'
 
 /** Processed facts kept so that a user's rows from the tables can be brought up to the feed. */
@@ -19,6 +20,8 @@ const RECENT_EVENTS_MAX = 8_192
 /** Their text; parsed they take about as much again. */
 export const RECENT_CHARACTERS_MAX = 16 << 20
 const LOAD_ATTEMPTS_MAX = 5
+/** How long everybody's events wait for what has to be known of somebody who joins. */
+const LEARN_MS_MAX = 250
 
 export interface HubOptions {
   store: EventStore
@@ -53,6 +56,7 @@ export class Hub {
   readonly #learned = new Map<string, ConversationState>()
   /** By the event with which a local user joins. */
   readonly #learnedMutes = new Map<RecordedEvent, boolean>()
+  readonly #lateLearning: LateLearning
   #recent: RecordedEvent[] = []
   #recentCharacters = 0
   /** Everything after this is in `#recent`. */
@@ -75,6 +79,14 @@ export class Hub {
     this.#loadState = loadState
     this.#isMuted = isMuted
     this.#isStillMember = isStillMember
+    this.#lateLearning = new LateLearning({
+      isMuted,
+      loadState,
+      logger,
+      signal: this.#stopping.signal,
+      memberOf: (userId, conversationId) => this.users.get(userId)?.conversations.get(conversationId),
+      mute: (member, muted) => this.#unread.mute(member, muted),
+    })
   }
 
   /** Where the feed is: everything up to here has been handed on. */
@@ -261,22 +273,33 @@ export class Hub {
     }
   }
 
-  /** Where a local user joins, it may have muted the conversation before; of one that nobody here was in, its state says how large it is and where unread starts. */
+  /**
+   * Where a local user joins, it may have muted the conversation before; of one that nobody here was in, its state says how large it is
+   * and where unread starts. All the others wait for that for a moment only; then it is found out behind.
+   */
   async #learn(events: readonly RecordedEvent[]): Promise<void> {
     this.#learned.clear()
     this.#learnedMutes.clear()
-    for (;;) {
+    for (let giveUpAt = Infinity; ; ) {
       const joins = events.filter((event) => event.type === 'MemberJoined' && this.#localJoins(event).length > 0)
       const unknown = joins.filter((event) => !this.#learnedMutes.has(event) || !this.#isKnown(idOfStream(event.stream)))
       if (unknown.length === 0) return
-      await Promise.all(unknown.map((event) => this.#learnOf(event)))
+      const now = performance.now()
+      giveUpAt = Math.min(giveUpAt, now + LEARN_MS_MAX)
+      const learning = Promise.all(unknown.map((event) => this.#learnOf(event)))
+      const learned = await withDeadline(learning, giveUpAt - now, () => new Error('late')).catch(() => undefined)
+      if (!learned) return this.#lateLearning.add(unknown)
+      for (const { event, muted, state } of learned) {
+        this.#learnedMutes.set(event, muted)
+        if (state) this.#learned.set(idOfStream(event.stream), state)
+      }
     }
   }
 
-  async #learnOf(event: RecordedEvent): Promise<void> {
+  async #learnOf(event: RecordedEvent): Promise<{ event: RecordedEvent; muted: boolean; state: ConversationState | undefined }> {
     const conversationId = idOfStream(event.stream)
-    this.#learnedMutes.set(event, await this.#isMuted((event.data as { userId: string }).userId, conversationId))
-    if (!this.#isKnown(conversationId)) this.#learned.set(conversationId, await this.#loadState(conversationId))
+    const muted = await this.#isMuted(joinedBy(event), conversationId)
+    return { event, muted, state: this.#isKnown(conversationId) ? undefined : await this.#loadState(conversationId) }
   }
 
   #isKnown(conversationId: string): boolean {
@@ -435,8 +458,9 @@ export class Hub {
     if (fact.type === 'ConversationCreated')
       return { ...known, type: fact.data.type, lastOrdinal: 0, memberCount: fact.data.members.length }
     const state = this.#learned.get(conversationId)
-    const lastOrdinal = (fact.type === 'MemberJoined' && state?.members.get(fact.data.userId)?.joinedOrdinal) || 0
-    return { ...known, type: 'group', lastOrdinal, memberCount: state?.members.size ?? 1 }
+    if (!state) return { ...known, type: 'group', lastOrdinal: UNKNOWN_ORDINAL, memberCount: 1 }
+    const lastOrdinal = (fact.type === 'MemberJoined' && state.members.get(fact.data.userId)?.joinedOrdinal) || 0
+    return { ...known, type: 'group', lastOrdinal, memberCount: state.members.size }
   }
 
   #findLocalLeaver(event: RecordedEvent, conversationId: string): LocalMember | undefined {
@@ -525,8 +549,11 @@ function advance(audience: Audience, event: RecordedEvent): void {
   audience.head = event.revision
   audience.lastPosition = event.position
   const fact = factOf<ConversationEvent>(event)
-  if (fact.type === 'MessageSent') audience.lastOrdinal = fact.data.ordinal
-  else if (fact.type === 'MemberJoined') audience.memberCount += 1
+  if (fact.type === 'MessageSent') {
+    if (audience.lastOrdinal === UNKNOWN_ORDINAL) settleOrdinal(audience, fact.data.ordinal - 1)
+    audience.lastOrdinal = fact.data.ordinal
+  }
+  if (fact.type === 'MemberJoined') audience.memberCount += 1
   else if (fact.type === 'MemberLeft' || fact.type === 'MemberRemoved') audience.memberCount -= 1
 }
 

@@ -3,6 +3,7 @@ import { Kysely, PostgresDialect, type PostgresPool, type PostgresPoolClient } f
 import pg from 'pg'
 import { StoreUnavailable } from '../domain/event-store.js'
 import { Refusal, unavailable } from '../domain/errors.js'
+import { withDeadline } from '../domain/waits.js'
 import { copyIn, isCopy } from './copy.js'
 
 /** Tables are named by the file that owns them (`withTables`); most statements are `sql`. */
@@ -11,9 +12,22 @@ export type Database = Kysely<unknown>
 export const READ_SCHEMA = 'read'
 export const REBUILD_SCHEMA = 'rebuild'
 
-/** No answer to a client takes longer than this. */
-const STATEMENT_TIMEOUT_MS = 10_000
+/** No answer to a client takes longer than this, the wait for a connection included. The server gives up a little before. */
+const READ_MS_MAX = 5_000
+const STATEMENT_TIMEOUT_MS = 4_500
 const CONNECT_TIMEOUT_MS = 5_000
+/** What a statement has left at least after a long wait for a connection. */
+const READ_MS_MIN = 250
+/** A statement of a batch; and one that makes, fills or swaps whole tables. */
+const WRITE_MS_MAX = 60_000
+const TABLES_MS_MAX = 3_600_000
+const tableStatement = /^\s*(CREATE|DROP|ALTER|ANALYZE|LOCK)\b/i
+/** For connections that are in use when everything ends. */
+const END_MS_MAX = 1_000
+
+/** A line that swallows everything is given up after about 20 s, also by the server, which then gives the leadership to another. */
+const KEEP_ALIVE_IDLE_MS = 10_000
+const goneWithLine = ['tcp_keepalives_idle=10', 'tcp_keepalives_interval=3', 'tcp_keepalives_count=3', 'tcp_user_timeout=20000']
 
 /** Distinct statements that a connection keeps prepared; more than the read side has. */
 const PREPARED_MAX = 200
@@ -27,22 +41,24 @@ const byKey = ['enable_seqscan=off', 'enable_hashjoin=off', 'enable_mergejoin=of
  */
 export function openReaders(connectionString: string, connectionsMax: number, onLost: (error: Error) => void): Database {
   const settings = [`search_path=${READ_SCHEMA}`, `statement_timeout=${STATEMENT_TIMEOUT_MS}`, 'jit=off', ...byKey]
-  return open(openPool(connectionString, connectionsMax, settings, onLost), preparing())
+  return open(openPool(connectionString, connectionsMax, settings, onLost), preparing(), () => READ_MS_MAX)
 }
 
 /** Connections that project into `schema`. Their commits need no disk: a crash loses rows and checkpoint together. */
 export function openWriters(connectionString: string, schema: string, onLost: (error: Error) => void = () => {}): Database {
   const settings = [`search_path=${schema}`, 'synchronous_commit=off', 'jit=off', ...byKey]
-  return open(openPool(connectionString, 2, settings, onLost), copying)
+  const msMaxOf = (text: string) => (tableStatement.test(text) ? TABLES_MS_MAX : WRITE_MS_MAX)
+  return open(openPool(connectionString, 2, settings, onLost), copying, msMaxOf)
 }
 
 function openPool(connectionString: string, max: number, settings: readonly string[], onLost: (error: Error) => void): pg.Pool {
   const pool = new pg.Pool({
     connectionString,
     max,
-    options: settings.map((setting) => `-c ${setting}`).join(' '),
+    options: [...settings, ...goneWithLine].map((setting) => `-c ${setting}`).join(' '),
     connectionTimeoutMillis: CONNECT_TIMEOUT_MS,
     keepAlive: true,
+    keepAliveInitialDelayMillis: KEEP_ALIVE_IDLE_MS,
     allowExitOnIdle: true,
     types: { getTypeParser: parserOf },
   })
@@ -55,17 +71,50 @@ function openPool(connectionString: string, max: number, settings: readonly stri
 /** How a pool's connections run a statement. */
 type Run = (client: pg.PoolClient, text: string, values: readonly unknown[]) => Promise<pg.QueryResult>
 
-const open = (pool: pg.Pool, run: Run): Database => new Kysely<unknown>({ dialect: new PostgresDialect({ pool: running(pool, run) }) })
+/** How long a statement may take. */
+type MsMaxOf = (text: string) => number
 
-/** The pool as Kysely sees it. */
-const running = (pool: pg.Pool, run: Run): PostgresPool => ({
-  async connect() {
-    const client = await pool.connect()
-    const query = (text: string, values: readonly unknown[]) => run(client, text, values)
-    return { query, release: () => client.release() } as unknown as PostgresPoolClient
-  },
-  end: () => pool.end(),
-})
+const open = (pool: pg.Pool, run: Run, msMaxOf: MsMaxOf): Database =>
+  new Kysely<unknown>({ dialect: new PostgresDialect({ pool: running(pool, run, msMaxOf) }) })
+
+/** The server has not answered in time: the connection was given up, and what became of the statement is not known. */
+class DatabaseSilent extends Error {}
+
+/** The pool as Kysely sees it. Each statement has a deadline of our own: a server that stands still keeps none of its own. */
+function running(pool: pg.Pool, run: Run, msMaxOf: MsMaxOf): PostgresPool {
+  const inUse = new Set<pg.PoolClient>()
+  return {
+    async connect() {
+      let since = performance.now()
+      const client = await pool.connect()
+      inUse.add(client)
+      let silent: DatabaseSilent | undefined
+      const query = async (text: string, values: readonly unknown[]) => {
+        if (silent) throw silent
+        const leftMs = Math.max(READ_MS_MIN, since + msMaxOf(text) - performance.now())
+        try {
+          return await withDeadline(run(client, text, values), leftMs, () => {
+            silent = new DatabaseSilent(`The database has not answered for ${Math.round(leftMs)} ms`)
+            return silent
+          })
+        } finally {
+          since = performance.now()
+        }
+      }
+      const release = () => {
+        inUse.delete(client)
+        client.release(silent)
+      }
+      return { query, release } as unknown as PostgresPoolClient
+    },
+    async end() {
+      // One that runs a statement is cut by this; one that waits for its user says goodbye.
+      const impatience = setTimeout(() => inUse.forEach((client) => void client.end().catch(() => undefined)), END_MS_MAX)
+      await pool.end()
+      clearTimeout(impatience)
+    },
+  }
+}
 
 /** Prepares each statement that has parameters under a name of its own. */
 function preparing(): Run {
@@ -107,7 +156,7 @@ const lostMessage = /connection terminated|not queryable|timeout exceeded when t
 
 /** Whether this is the loss of the database or the log, and not a bug. */
 export function isLoss(error: unknown): boolean {
-  if (error instanceof StoreUnavailable) return true
+  if (error instanceof StoreUnavailable || error instanceof DatabaseSilent) return true
   if (error instanceof AggregateError) return error.errors.some(isLoss)
   if (!(error instanceof Error)) return false
   const { code } = error as { code?: unknown }

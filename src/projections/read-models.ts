@@ -3,6 +3,7 @@ import type { EventStore, Position } from '../domain/event-store.js'
 import { unavailable } from '../domain/errors.js'
 import type { History } from '../domain/history.js'
 import type { Logger } from '../domain/logger.js'
+import { READ_WAIT_MS_MAX, withDeadline } from '../domain/waits.js'
 import { Gatherer } from '../gatherer.js'
 import { Applied } from './applied.js'
 import { type Checkpoint, furthest, isCurrent, loadCheckpoints, migrate } from './checkpoints.js'
@@ -53,7 +54,6 @@ export interface ReadModelsOptions {
 }
 
 const CONNECTIONS_MAX = 8
-const WAIT_TIMEOUT_MS = 5_000
 
 /** Every read model, in no order that matters: none looks at another while it is built. */
 export const allProjections = (fanoutOnWriteMax: number): readonly Projection[] => [
@@ -69,7 +69,7 @@ export const allProjections = (fanoutOnWriteMax: number): readonly Projection[] 
 type Read = <T>(query: (db: Database) => Promise<T>) => Promise<T>
 
 /** The questions that REST and gateway ask of the read models, without what runs them. */
-export type ReadQueries = Omit<ReadModels, 'close' | 'status' | 'replay' | 'snapshots'>
+export type ReadQueries = Omit<ReadModels, 'close' | 'endWaits' | 'status' | 'replay' | 'snapshots'>
 
 /** A row of one departure, about. */
 const DEPARTURE_BYTES = 130
@@ -161,7 +161,7 @@ export class ReadModels {
   }
 
   /** Resolves when the tables are at `position` or past it. @throws {Refusal} unavailable */
-  waitFor(position: Position, timeoutMs = WAIT_TIMEOUT_MS): Promise<void> {
+  waitFor(position: Position, timeoutMs = READ_WAIT_MS_MAX): Promise<void> {
     return this.#applied.reach(position, timeoutMs)
   }
 
@@ -251,7 +251,7 @@ export class ReadModels {
 
   readonly receipts = {
     list: (conversationId: string, options: ReceiptsOptions) => this.#read((db) => listReceipts(db, conversationId, options)),
-    after: (conversationIds: readonly string[], position: Position) => this.#receiptsAfter.find({ conversationIds, position }),
+    after: (conversationIds: readonly string[], position: Position) => inTime(this.#receiptsAfter.find({ conversationIds, position })),
   }
 
   readonly users = {
@@ -260,7 +260,7 @@ export class ReadModels {
 
   readonly contacts = {
     list: (userId: string, options: PageOptions) => this.#read((db) => listRelations(db, 'contacts', userId, options)),
-    whoHave: (userId: string) => this.#contactOwners.find(userId),
+    whoHave: (userId: string) => inTime(this.#contactOwners.find(userId)),
   }
 
   readonly blocks = {
@@ -272,11 +272,15 @@ export class ReadModels {
   }
 
   readonly memberships = {
-    ofUser: (userId: string) => this.#membershipsOfUsers.find(userId),
-    departuresAfter: (userId: string, position: Position, limit: number) => this.#departuresAfter.find({ userId, position, limit }),
+    ofUser: (userId: string) => inTime(this.#membershipsOfUsers.find(userId)),
+    departuresAfter: (userId: string, position: Position, limit: number) => inTime(this.#departuresAfter.find({ userId, position, limit })),
     sharing: (userId: string, userIds: readonly string[]) => this.#read((db) => findSharing(db, userId, userIds)),
   }
 }
+
+/** One that waits behind others that are not answered is not answered, either. */
+const inTime = <Answer>(answer: Promise<Answer>): Promise<Answer> =>
+  withDeadline(answer, READ_WAIT_MS_MAX, () => unavailable('The read models do not answer now: try again.'))
 
 /** The history, for those who read it and for the write side. */
 export interface HistoryReads extends History {
@@ -308,7 +312,7 @@ class HistoryQueries implements HistoryReads {
   }
 
   findSentMessage(conversationId: string, senderId: string, clientMessageId: string): Promise<SentMessage> {
-    return this.#sentMessages.find({ conversationId, senderId, clientMessageId })
+    return inTime(this.#sentMessages.find({ conversationId, senderId, clientMessageId }))
   }
 
   findSentIds(...[conversationId, senderId, after, limit]: Parameters<History['findSentIds']>): ReturnType<History['findSentIds']> {

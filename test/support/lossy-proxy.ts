@@ -8,6 +8,8 @@ export interface LossyProxy {
   loseNextAnswers(): void
   /** Breaks every connection in the middle of whatever it carries, and takes none until it is mended. */
   cut(): void
+  /** From now on nothing comes through, in neither direction, and no connection breaks: a line that drops every packet. Until it is mended, then all are new. */
+  swallow(): void
   mend(): void
   close(): Promise<void>
 }
@@ -16,6 +18,7 @@ export async function startLossyProxy(targetPort: number): Promise<LossyProxy> {
   const lossy = new Set<Socket>()
   const open = new Set<Socket>()
   let isCut = false
+  let swallows = false
   const breakAll = () => {
     for (const socket of open) socket.resetAndDestroy()
   }
@@ -31,8 +34,11 @@ export async function startLossyProxy(targetPort: number): Promise<LossyProxy> {
         upstream.destroy()
       })
     }
-    client.on('data', (bytes) => upstream.write(bytes))
-    upstream.on('data', (bytes) => (lossy.has(client) ? client.destroy() : client.write(bytes)))
+    client.on('data', (bytes) => swallows || upstream.write(bytes))
+    upstream.on('data', (bytes) => {
+      if (lossy.has(client)) client.destroy()
+      else if (!swallows) client.write(bytes)
+    })
   }).listen(0, '127.0.0.1')
   await once(server, 'listening')
   return {
@@ -44,7 +50,12 @@ export async function startLossyProxy(targetPort: number): Promise<LossyProxy> {
       isCut = true
       breakAll()
     },
+    swallow: () => {
+      swallows = true
+    },
     mend: () => {
+      if (swallows) breakAll()
+      swallows = false
       isCut = false
     },
     close: async () => {

@@ -17,6 +17,7 @@ import { type AnyEvent, type Fact, factOf, schemaVersions } from '../events.js'
 import { chainHash } from '../hash-chain.js'
 import type { Logger } from '../logger.js'
 import type { SnapshotStore } from '../snapshot-store.js'
+import { withDeadline } from '../waits.js'
 import { type Folded, type Item, type Outcome, type Requester, type Round, answerAll } from './round.js'
 
 export type { Folded, Outcome, Requester } from './round.js'
@@ -86,6 +87,8 @@ const COMMAND_OVERHEAD_BYTES = 1_024
 const CONFLICTS_MAX = 50
 /** What is looked up is asked for again where the window has moved past it meanwhile. */
 const LOOK_UPS_MAX = 20
+/** A round that failed after so long has found the log away. */
+const OUTAGE_WAIT_MS = 2_000
 const TAIL_PAGE = 256
 /** Small, so that many streams are read in one statement; most tails are a few hundred small events. */
 const TAIL_PAGE_BYTES_MAX = 256 << 10
@@ -93,6 +96,8 @@ const SNAPSHOT_EVERY_REVISIONS = 500
 /** Large states are written more rarely: a snapshot costs what the state weighs. */
 const STATE_BYTES_PER_REVISION = 4_096
 const SNAPSHOTS_AT_ONCE_MAX = 2
+/** A snapshot makes loading sooner: one that takes longer is done without. */
+const SNAPSHOT_LOAD_MS_MAX = 1_000
 /** At a clean end, states that moved this far since their snapshot are saved. */
 const SNAPSHOT_AT_END_REVISIONS = 50
 const SNAPSHOTS_AT_END_MS = 1_500
@@ -229,10 +234,15 @@ export class Streams<State, Command, Context, Event extends AnyEvent> {
     while (mailbox.queue.length > 0) {
       const batch = mailbox.queue.splice(0, COMMANDS_PER_APPEND_MAX)
       for (const { bytes } of batch) this.#waitingBytes -= bytes
+      const startedAt = performance.now()
       try {
         await this.#settle(id, batch)
       } catch (error) {
-        for (const item of batch) item.reject(this.#refusalOf(id, error))
+        // Where the log was waited for in vain, what has waited behind is not made to wait once more.
+        const isLong = isOutage(error) && performance.now() - startedAt > OUTAGE_WAIT_MS
+        const failed = isLong ? [...batch, ...mailbox.queue.splice(0)] : batch
+        const refusal = this.#refusalOf(id, error)
+        for (const item of failed) item.reject(refusal)
       }
     }
     this.#mailboxes.delete(id)
@@ -462,7 +472,8 @@ export class Streams<State, Command, Context, Event extends AnyEvent> {
 
   async #loadSnapshot(stream: string): Promise<Folded<State>> {
     try {
-      const snapshot = await this.#snapshots.load(stream)
+      const late = () => unavailable('The snapshot has not come in time.')
+      const snapshot = await withDeadline(this.#snapshots.load(stream), SNAPSHOT_LOAD_MS_MAX, late)
       if (snapshot?.version === this.#decider.snapshotVersion) {
         return {
           state: this.#decider.fromJson(snapshot.state),

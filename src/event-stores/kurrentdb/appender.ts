@@ -2,6 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { LRUCache } from 'lru-cache'
 import { type Append, AppendOutcomeUnknown, type AppendResult, RecordedEvent, StoreUnavailable } from '../../domain/event-store.js'
 import { positionOf } from '../../domain/position.js'
+import { withDeadline } from '../../domain/waits.js'
 import { backoffMs } from '../retry.js'
 import { requireWellFormed } from '../well-formed.js'
 import { BatchStream, type Reply } from './batch-stream.js'
@@ -31,6 +32,8 @@ type Request = ReturnType<typeof encodeAppend>
 
 /** How many appends are on their way at once, at most. */
 const inFlightMax = 1024
+/** A writer waits no longer for the outcome of its append; it goes on being found out, so that the stream's next append comes after it. */
+const outcomeMsMax = 9000
 const knownStreamsMax = 100_000
 /** A client is not given up for a shorter silence than this. */
 const silenceMsMin = 1000
@@ -70,11 +73,9 @@ export class Appender {
     if (this.#closed) throw new StoreUnavailable('The store is closed')
     if (this.#queuedBytes > queuedBytesMax) throw new StoreUnavailable('Too much waits for the log already')
     this.#queuedBytes += bytes
-    try {
-      return await this.#inLane(append.stream, () => this.#gate.pass(() => this.#deliver(append, request)))
-    } finally {
-      this.#queuedBytes -= bytes
-    }
+    const settled = this.#inLane(append.stream, () => this.#gate.pass(() => this.#deliver(append, request)))
+    settled.finally(() => (this.#queuedBytes -= bytes)).catch(noop)
+    return withDeadline(settled, outcomeMsMax, () => new AppendOutcomeUnknown(`The outcome was not found out within ${outcomeMsMax} ms`))
   }
 
   /** This process has read the stream. */

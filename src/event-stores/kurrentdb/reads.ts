@@ -27,7 +27,7 @@ import { findPlace, fromPosition, later, toPlace, zeroPosition } from './positio
 /** How many events the server looks at before it answers, and between two checkpoints. */
 export const searchWindowEvents = 512
 /** How long a read may go without hearing anything. */
-const silenceMsMax = 10_000
+const silenceMsMax = 5000
 const headPageEventsMax = 4096
 
 interface Source {

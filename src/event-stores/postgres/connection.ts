@@ -12,6 +12,7 @@ export interface ConnectionOptions {
 }
 
 const connectTimeoutMs = 5000
+const keepAliveIdleMs = 10_000
 
 /** One session for one purpose, replaced for ever when it is lost. */
 export class Connection {
@@ -77,7 +78,13 @@ export class Connection {
   async #connect(): Promise<void> {
     const socket = new Socket()
     const { connectionString, applicationName, prepare } = this.#options
-    const client = new pg.Client({ connectionString, application_name: applicationName, keepAlive: true, stream: () => socket })
+    const client = new pg.Client({
+      connectionString,
+      application_name: applicationName,
+      keepAlive: true,
+      keepAliveInitialDelayMillis: keepAliveIdleMs,
+      stream: () => socket,
+    })
     this.#sockets.set(client, socket)
     client.on('error', (error) => this.#lost(client, error))
     client.on('end', () => this.#lost(client, new Error('The connection ended')))

@@ -39,6 +39,7 @@ export class HeadWatcher {
   readonly #options: HeadWatcherOptions
   #connection!: Connection
   #others = true
+  #isSaidSilent = false
   #wake = new AbortController()
   #running: Promise<void> | undefined
 
@@ -53,7 +54,7 @@ export class HeadWatcher {
       applicationName: 'convolog log watcher',
       prepare: (client) => watcher.#prepare(client),
       onLost: () => watcher.#hurry(),
-      onBack: () => watcher.#hurry(),
+      onBack: () => watcher.#back(),
     })
     watcher.#running = watcher.#run()
     return watcher
@@ -97,7 +98,7 @@ export class HeadWatcher {
   async #poll(): Promise<void> {
     const client = this.#connection.client
     if (client === undefined) return
-    const deadline = setTimeout(() => this.#connection.drop(client, new Error('The database does not answer')), pollDeadlineMs)
+    const deadline = setTimeout(() => this.#giveUp(client), pollDeadlineMs)
     try {
       const [row] = (await client.query<[position: string, listeners: string]>(poll)).rows
       this.#others = Number(row![1]) > 1
@@ -116,6 +117,18 @@ export class HeadWatcher {
     const enough = new AbortController()
     await Promise.race([this.#options.ownBatchSettled(), pause(ownBatchPatienceMs, enough.signal)])
     enough.abort()
+  }
+
+  #giveUp(client: pg.Client): void {
+    this.#isSaidSilent = true
+    this.#options.logger.warn({ silentMs: pollDeadlineMs }, 'The session that watches the log does not answer: another is made')
+    this.#connection.drop(client, new Error('The database does not answer'))
+  }
+
+  #back(): void {
+    if (this.#isSaidSilent) this.#options.logger.info({}, 'The log is watched again')
+    this.#isSaidSilent = false
+    this.#hurry()
   }
 
   /** Look now. */

@@ -32,7 +32,7 @@ export interface PostgresEventStoreOptions {
   notify?: boolean
   /** How often to look for events of other processes, where there are others. Default 200. */
   pollIntervalMs?: number
-  /** How long a batch may take before its session is given up and its outcome settled. Default 10,000. */
+  /** How long a batch may take before its session is given up and its outcome settled. Default 5,000. */
   appendDeadlineMs?: number
   /** How long an append waits for a lost database before it fails. Default 3,000. */
   settleMs?: number
@@ -43,9 +43,9 @@ export interface PostgresEventStoreOptions {
   recentBytesMax?: number
 }
 
-const appendDeadlineMs = 10_000
+const appendDeadlineMs = 5000
 const readConnectionsMax = 4
-const readDeadlineMs = 30_000
+const keepAliveIdleMs = 10_000
 
 /** The log in Postgres: schema `log`, one dedicated session that appends, one that watches, a small pool that reads. */
 export class PostgresEventStore implements EventStore {
@@ -190,8 +190,8 @@ function openReadPool(connectionString: string): pg.Pool {
     max: readConnectionsMax,
     application_name: 'convolog log reader',
     connectionTimeoutMillis: 5000,
-    query_timeout: readDeadlineMs,
     keepAlive: true,
+    keepAliveInitialDelayMillis: keepAliveIdleMs,
     // All reads go in the order of an index and stop at a limit. Where the planner thinks that a filter lets little through,
     // it would rather collect the whole range and sort it, page after page. (The pool waits for the promise.)
     // oxlint-disable-next-line typescript/no-misused-promises

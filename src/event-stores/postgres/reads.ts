@@ -6,9 +6,11 @@ import {
   type ReadAllOptions,
   type ReadStreamOptions,
   RecordedEvent,
+  StoreUnavailable,
   type StreamPage,
 } from '../../domain/event-store.js'
 import { hashInMetadata, positionOf } from '../../domain/position.js'
+import { withDeadline } from '../../domain/waits.js'
 import { Gatherer } from '../../gatherer.js'
 import { reading } from './errors.js'
 import { numberOf, toPlace, zeroPosition } from './positions.js'
@@ -79,6 +81,10 @@ const head = `
 SELECT h.position, e.metadata FROM ${schemaName}.log_head h LEFT JOIN ${schemaName}.events e ON e.position = h.position`
 const places = `SELECT position, metadata FROM ${schemaName}.events WHERE position = ANY($1::bigint[])`
 
+/** A client waits for these; a feed and a replay wait for pages, which may be long. The wait for a connection is included. */
+const readDeadlineMs = 5000
+const pageDeadlineMs = 15_000
+
 const revisionMax = 2 ** 31 - 1
 
 interface AskedPage {
@@ -100,7 +106,7 @@ export class Reads {
   }
 
   async head(): Promise<Position> {
-    const [row] = await this.#rows<PlaceRow>('log_head', head, [])
+    const [row] = await this.#rows<PlaceRow>('log_head', head, [], readDeadlineMs)
     return toPosition(row!)
   }
 
@@ -110,15 +116,18 @@ export class Reads {
   }
 
   async #positionsAt(asked: readonly number[]): Promise<(Position | undefined)[]> {
-    const rows = await this.#rows<[string, string]>('places', places, [asked])
+    const rows = await this.#rows<[string, string]>('places', places, [asked], readDeadlineMs)
     const found = new Map(rows.map((row) => [Number(row[0]), toPosition(row)]))
     return asked.map((n) => found.get(n))
   }
 
   stream(stream: string, { direction = 'forwards', from, limit, bytesMax = READ_BYTES_MAX }: ReadStreamOptions): Promise<StreamPage> {
-    return direction === 'forwards'
-      ? this.#forwards.find({ stream, from: Math.max(from ?? 0, 0), limit, bytesMax })
-      : this.#backwards.find({ stream, from: Math.min(from ?? revisionMax, revisionMax), limit, bytesMax })
+    const found =
+      direction === 'forwards'
+        ? this.#forwards.find({ stream, from: Math.max(from ?? 0, 0), limit, bytesMax })
+        : this.#backwards.find({ stream, from: Math.min(from ?? revisionMax, revisionMax), limit, bytesMax })
+    // It may have waited behind others that were not answered.
+    return withDeadline(found, readDeadlineMs, () => tooLate(readDeadlineMs))
   }
 
   async #pages({ name, text }: { name: string; text: string }, asked: readonly AskedPage[]): Promise<StreamPage[]> {
@@ -129,7 +138,7 @@ export class Reads {
       asked.map(({ bytesMax }) => bytesMax),
     ]
     const found = asked.map((): StreamPage => ({ events: [], isEnd: true }))
-    for (const [n, ...row] of await this.#rows<[n: string, ...EventRow]>(name, text, values)) {
+    for (const [n, ...row] of await this.#rows<[n: string, ...EventRow]>(name, text, values, readDeadlineMs)) {
       const answer = found[Number(n) - 1]!
       answer.events.push(toEvent(row))
       answer.isEnd = isLast(row)
@@ -140,14 +149,14 @@ export class Reads {
   /** A page of the whole log; see EventStore.readAll. */
   async page(after: Position, { prefixes = [], limit, bytesMax = READ_BYTES_MAX }: ReadAllOptions): Promise<LogPage> {
     if (prefixes.length > 0) return this.#filteredPage(after, prefixes, limit, bytesMax)
-    const rows = await this.#rows<EventRow>('read_all', page, [numberOf(after), limit, bytesMax])
+    const rows = await this.#rows<EventRow>('read_all', page, [numberOf(after), limit, bytesMax], pageDeadlineMs)
     const events = rows.map(toEvent)
     return { events, position: events.at(-1)?.position ?? after, isEnd: rows.length === 0 || isLast(rows.at(-1)!) }
   }
 
   async #filteredPage(after: Position, prefixes: readonly string[], limit: number, bytesMax: number): Promise<LogPage> {
     const values = [numberOf(after), limit, bytesMax, prefixes]
-    const rows = await this.#rows<[head: string, ...PlaceRow, ...EventRow]>(undefined, filteredPage, values)
+    const rows = await this.#rows<[head: string, ...PlaceRow, ...EventRow]>(undefined, filteredPage, values, pageDeadlineMs)
     const [head, ...lookedAt] = rows[0]!
     const found = rows.filter((row) => row[3] !== null).map(([, , , ...event]) => event)
     const events = found.map(toEvent)
@@ -156,11 +165,11 @@ export class Reads {
     return { events, position, isEnd: numberOf(position) >= Number(head) }
   }
 
-  async #rows<Row extends unknown[]>(name: string | undefined, text: string, values: unknown[]): Promise<Row[]> {
-    return reading(async () => {
-      const { rows } = await this.#pool.query<Row>({ ...(name === undefined ? {} : { name }), text, values, rowMode: 'array' })
-      return rows
-    })
+  async #rows<Row extends unknown[]>(name: string | undefined, text: string, values: unknown[], withinMs: number): Promise<Row[]> {
+    // A query that is late is given up with its connection.
+    const query = { ...(name === undefined ? {} : { name }), text, values, rowMode: 'array' as const, query_timeout: withinMs }
+    const { rows } = await reading(() => withDeadline(this.#pool.query<Row>(query), withinMs, () => tooLate(withinMs)))
+    return rows
   }
 }
 
@@ -168,6 +177,8 @@ export class Reads {
 const eventBytesMax = 128 << 10
 
 const bytesOf = ({ limit, bytesMax }: AskedPage): number => Math.min(bytesMax, limit * eventBytesMax)
+
+const tooLate = (withinMs: number) => new StoreUnavailable(`The log has not answered for ${withinMs} ms`)
 
 function toEvent([position, stream, revision, id, type, dataJson, metadataJson]: EventRow): RecordedEvent {
   return new RecordedEvent({ id, type, stream, revision, dataJson }, toPlace(position), metadataJson)
