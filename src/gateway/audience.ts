@@ -12,6 +12,8 @@ export interface LocalUser {
   readonly conversations: Map<string, LocalMember>
   /** Conversations that its devices saw it leave, and the seq of that. */
   readonly left: Map<string, number>
+  /** How often the feed has told that it left a conversation since it is here. */
+  departures: number
   /** Unread over all conversations that are not muted, as pushed last. */
   totalUnread: number
 }

@@ -52,7 +52,7 @@ export class Connection {
   activeConversationId: string | null = null
   unacked: UnackedEvents | undefined
   /** Where its live feed begins; facts that waited to be merged then come with the feed too. */
-  attached: Attached = { position: '', resume: '', merging: new Map() }
+  attached: Attached = { position: '', resume: '', merging: new Map(), departures: 0 }
   /** Of the last facts that went out. */
   resume: Position = ''
   isOpen = true
@@ -200,6 +200,11 @@ export class Connection {
   hold(): void {
     this.#early = []
     this.#earlyBytes = 0
+    this.holdAnew()
+  }
+
+  /** What was held so far comes by the resume: only what follows is held. */
+  holdAnew(): void {
     this.#held = []
     this.#heldBytes = 0
     this.#heldHeads = new Map()

@@ -95,9 +95,9 @@ export class Delivering {
   }
 
   /** Where a device's live feed begins that comes now. */
-  attachAt(position: Position): Attached {
+  attachAt(position: Position, departures: number): Attached {
     const merging = new Map([...this.#merging].map(({ conversationId, merge }) => [conversationId, merge?.lastSeq ?? -1]))
-    return { position, resume: this.#resumeOf(position), merging }
+    return { position, resume: this.#resumeOf(position), merging, departures }
   }
 
   stop(): void {

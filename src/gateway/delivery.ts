@@ -18,4 +18,6 @@ export interface Attached {
   /** Not beyond what waits to be merged: from here on the feed has brought nothing to this device yet. */
   resume: Position
   merging: ReadonlyMap<string, number>
+  /** The user's `departures` at that place. */
+  departures: number
 }

@@ -500,7 +500,7 @@ export class Gateway {
   ): Promise<void> {
     connection.hold()
     const user = await this.hub.enter(connection)
-    const missed = position === undefined ? undefined : await this.#resume.find(user, position, connection.attached)
+    const missed = position === undefined ? undefined : await this.#resume.find(connection, user, position)
     // From `enter` on a revocation closes this socket; one before that is seen here.
     if (await this.#options.authenticator.isRevoked(connection.userId, connection.deviceId, connection.issuedAt))
       return this.#refuseRevoked(connection, ref)

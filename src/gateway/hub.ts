@@ -122,7 +122,7 @@ export class Hub {
     const known = this.users.get(userId)
     if (known) {
       known.connections.add(connection)
-      connection.attached = this.#delivering.attachAt(this.position)
+      this.attach(connection, known)
       return known
     }
     let loading = this.#loading.get(userId)
@@ -133,6 +133,11 @@ export class Hub {
     await loading
     // By now it is registered, or has left again with another connection: then it is loaded anew.
     return this.enter(connection)
+  }
+
+  /** From here on the live feed is the connection's. */
+  attach(connection: Connection, { departures }: LocalUser): void {
+    connection.attached = this.#delivering.attachAt(this.position, departures)
   }
 
   leave(connection: Connection): void {
@@ -204,7 +209,7 @@ export class Hub {
   }
 
   #userOf(userId: string, rows: MembershipOfUser): LocalUser {
-    const user: LocalUser = { userId, connections: new Set(), conversations: new Map(), left: new Map(), totalUnread: 0 }
+    const user: LocalUser = { userId, connections: new Set(), conversations: new Map(), left: new Map(), departures: 0, totalUnread: 0 }
     for (const row of rows.conversations) {
       const audience = this.#audienceFrom(row)
       const member: LocalMember = {
@@ -487,6 +492,7 @@ export class Hub {
     const member = user.conversations.get(conversationId)
     if (!member) return
     user.conversations.delete(conversationId)
+    user.departures += 1
     if (!member.muted) user.totalUnread -= member.pushedUnread
     this.#dropFromAudience(member)
   }

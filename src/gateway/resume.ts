@@ -1,4 +1,5 @@
 import type { Conversations } from '../domain/conversations.js'
+import { unavailable } from '../domain/errors.js'
 import type { EventStore, Position, RecordedEvent } from '../domain/event-store.js'
 import { conversationStream } from '../domain/ids.js'
 import type { ReadQueries } from '../projections/read-models.js'
@@ -24,6 +25,7 @@ const TAILS_AT_ONCE = 4
 export const RESUME_KEPT_CHARACTERS_MAX = 256 << 10
 /** Members whose cursors are asked for in one statement. */
 const RECEIPTS_AT_ONCE = 2_000
+const FINDS_MAX = 5
 /** What an event as JSON has beside its data, about. */
 const EVENT_OVERHEAD_CHARACTERS = 350
 
@@ -68,8 +70,23 @@ export class Resume {
     return true
   }
 
-  /** What was missed in (position, attached], or undefined when it is more than is resumed. @throws {Refusal} unavailable */
-  async find(user: LocalUser, position: Position, attached: Attached): Promise<Missed | undefined> {
+  /**
+   * Finds what was missed between the position and where the connection is attached; undefined when it is more than is resumed.
+   * Where the user leaves a conversation meanwhile, the connection is attached anew: of what the feed has brought since then
+   * the user may have only its departure, and a resume that begins after it gives just that.
+   * @throws {Refusal} unavailable
+   */
+  async find(connection: Connection, user: LocalUser, position: Position): Promise<Missed | undefined> {
+    for (let finds = 1; finds <= FINDS_MAX; finds += 1) {
+      const missed = await this.#findOnce(user, position, connection.attached)
+      if (user.departures === connection.attached.departures) return missed
+      connection.holdAnew()
+      this.#options.hub.attach(connection, user)
+    }
+    throw unavailable('The conversations of this user change too fast: connect again in a moment.')
+  }
+
+  async #findOnce(user: LocalUser, position: Position, attached: Attached): Promise<Missed | undefined> {
     const { readModels } = this.#options
     await readModels.waitFor(attached.position)
     const left = await readModels.memberships.departuresAfter(user.userId, position, MISSED_EVENTS_MAX + 1)
@@ -161,8 +178,8 @@ export class Resume {
         const isLast = from + to >= end
         // Looked at again for each piece: the device may have read the one before slowly.
         const shown = await conversations.reads.eventsFor(connection.userId, tail.conversationId, events.slice(first, to))
-        // No member any more: that comes from the feed, as the last event.
-        if (shown.length === 0) return
+        // The membership has ended meanwhile, and the feed's next events would follow a hole: the next resume gives its end alone.
+        if (shown.length < to - first) throw unavailable('A membership has ended meanwhile: connect again.')
         const upTo = isLast ? lastResume : resume
         const texts = shown.map(({ text }) => text)
         connection.sendPastHold({
@@ -205,7 +222,9 @@ export class Resume {
 
   async #sendReceiptsOf(connection: Connection, ids: readonly string[], position: Position): Promise<void> {
     if (ids.length === 0) return
+    const { reads } = this.#options.conversations
     for (const { conversationId, userId, readSeq, deliveredSeq } of await this.#options.readModels.receipts.after(ids, position)) {
+      if (reads.hasLeft(conversationId, connection.userId) || reads.hasLeft(conversationId, userId)) continue
       const moved = { ...(readSeq === null ? {} : { readSeq }), ...(deliveredSeq === null ? {} : { deliveredSeq }) }
       connection.send(jsonFrame({ type: 'receipt', conversationId, userId, ...moved }))
       await connection.drained()

@@ -78,6 +78,7 @@ test('events go on to everybody while what somebody who joins needs does not com
       await silence
       return (await users.load(userId)).state.marks.get(id)?.muted ?? false
     },
+    isStillMember: () => true,
   })
   await hub.start()
   onTestFinished(() => hub.stop())
