@@ -4,7 +4,6 @@ import type { FastifyInstance } from 'fastify'
 import { Gauge, Registry, collectDefaultMetrics } from 'prom-client'
 import { createApi } from './api/api.js'
 import { Requests } from './api/requests.js'
-import type { RequestCounts } from './api/request-counts.js'
 import { createAuthenticator } from './auth/authenticator.js'
 import type { Config } from './config.js'
 import { Conversations } from './domain/conversations.js'
@@ -23,11 +22,12 @@ import { LivePresence } from './gateway/presence.js'
 import { type Signals, noSignals } from './gateway/signals.js'
 import { TIMES, type Times } from './gateway/times.js'
 import { isLoss } from './projections/database.js'
+import { Load, type SharedUse } from './load/load.js'
 import { ReadModels } from './projections/read-models.js'
 import { channelsOf } from './redis/keys.js'
 import { RedisLink } from './redis/link.js'
 import { RedisOnlineDevices } from './redis/online-devices.js'
-import { RedisRequestCounts } from './redis/request-counts.js'
+import { RedisSharedUse } from './redis/shared-use.js'
 import { RedisSignals } from './redis/signals.js'
 import type { Secrets } from './secrets.js'
 import { Shutdown } from './shutdown.js'
@@ -121,7 +121,10 @@ async function serve(
   const { appKeys, jwtSecret } = secrets
   const authenticator = createAuthenticator({ appKeys, jwtSecret, jwksUrl: config.jwksUrl, claims: config, users, logger })
   shutdown.add('key set', 0, () => authenticator.close())
-  const parts = { store, conversations, users, readModels, authenticator, logger, ...shared }
+  const load = new Load({ sharedUse: shared.sharedUse })
+  load.start()
+  shutdown.add('load', 0, () => load.stop())
+  const parts = { store, conversations, users, readModels, authenticator, logger, load, ...shared }
   const { fanoutOnWriteMembersMax, framesPerSecond, allowedOrigins, publicUrl } = config
   const live = config.roles.has('gateway')
     ? await startGateway({ ...parts, fanoutOnWriteMembersMax, framesPerSecond, allowedOrigins, publicUrl, times })
@@ -182,14 +185,14 @@ async function listen(api: FastifyInstance, { host, port }: Config): Promise<str
 interface Shared {
   online: OnlineDevices
   signals: Signals
-  requestCounts: RequestCounts | undefined
+  sharedUse: SharedUse | undefined
 }
 
 async function shareWithOtherNodes({ redisUrl }: Config, logger: Logger, graceMs: number, shutdown: Shutdown): Promise<Shared> {
   if (redisUrl === undefined) {
     const online = new LocalOnlineDevices({ graceMs })
     shutdown.add('presence', REDIS_END_MS_MAX, () => online.stop())
-    return { online, signals: noSignals(), requestCounts: undefined }
+    return { online, signals: noSignals(), sharedUse: undefined }
   }
   const nodeId = randomUUID()
   const link = await RedisLink.open({ url: redisUrl, logger, channels: channelsOf(nodeId) })
@@ -198,7 +201,7 @@ async function shareWithOtherNodes({ redisUrl }: Config, logger: Logger, graceMs
   const online = new RedisOnlineDevices({ link, signals, nodeId, logger, graceMs, connectionsPerUserMax: CONNECTIONS_PER_USER_MAX })
   shutdown.add('presence', REDIS_END_MS_MAX, () => online.stop())
   await online.start()
-  return { online, signals, requestCounts: new RedisRequestCounts(link) }
+  return { online, signals, sharedUse: new RedisSharedUse(link) }
 }
 
 /** What follows the log on this node, and who is online as it knows it. */

@@ -1,6 +1,5 @@
 import cors from '@fastify/cors'
 import helmet from '@fastify/helmet'
-import rateLimit from '@fastify/rate-limit'
 import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox'
 import Fastify, { type FastifyInstance, type FastifyRequest } from 'fastify'
 import type { IncomingMessage } from 'node:http'
@@ -9,8 +8,9 @@ import { randomUUID } from 'node:crypto'
 import { Registry } from 'prom-client'
 import type { Config } from '../config.js'
 import type { Authenticator } from '../domain/caller.js'
-import { Refusal, invalidField, unavailable } from '../domain/errors.js'
+import { invalidField, unavailable } from '../domain/errors.js'
 import type { Logger } from '../domain/logger.js'
+import { Load } from '../load/load.js'
 import { Origins } from '../origins.js'
 import { withDeadline } from '../domain/waits.js'
 import type { Secrets } from '../secrets.js'
@@ -26,7 +26,6 @@ import { startPage } from './pages/start-page.js'
 import { webSocketPage } from './pages/websocket-page.js'
 import { errorHandler, notFoundHandler } from './problems.js'
 import { publicUrlOf } from './public-url.js'
-import { type RequestCounts, rateLimitStoreOf } from './request-counts.js'
 import type { Api, RouteParts } from './route-parts.js'
 import { conversationRoutes } from './routes/conversations.js'
 import { deviceRoutes } from './routes/devices.js'
@@ -40,6 +39,7 @@ import { receiptRoutes } from './routes/receipts.js'
 import { relationRoutes } from './routes/relations.js'
 import { tokenRoutes } from './routes/tokens.js'
 import { userRoutes } from './routes/users.js'
+import { takeTurns } from './turns.js'
 import { boundAnswers } from './unsent-answers.js'
 
 export interface ApiOptions extends Omit<RouteParts, 'jwtSecret' | 'tokenClaims'> {
@@ -53,13 +53,9 @@ export interface ApiOptions extends Omit<RouteParts, 'jwtSecret' | 'tokenClaims'
   webSocketDocument?: object
   /** Whether the calls below /v1 are answered here; health, metrics and pages always are. Default true. */
   answersCalls?: boolean
-  /** Of all nodes together. Default: of this one. */
-  requestCounts?: RequestCounts | undefined
-  /** Of one user; apps are not limited. Default: REQUESTS_PER_SECOND_MAX. */
-  requestsPerSecondMax?: number
+  /** Budgets and turns, which REST shares with the sockets. Default: its own. */
+  load?: Load
 }
-
-export const REQUESTS_PER_SECOND_MAX = 1_000
 
 /** From the request to its answer. What an append has done may take longer to find out than what was asked for to be read. */
 const READ_MS_MAX = 6_000
@@ -72,7 +68,6 @@ const KEEP_ALIVE_MS = 72_000
 const HEADERS_MS_MAX = 20_000
 const REQUEST_MS_MAX = 30_000
 const SILENT_CONNECTION_MS_MAX = 120_000
-const RATE_LIMITED_USERS_MAX = 20_000
 
 /**
  * For answers that are data; pages have a policy of their own.
@@ -164,19 +159,7 @@ async function versionOne(v1: FastifyInstance, options: ApiOptions): Promise<voi
   // Known beforehand, so that all requests have one shape.
   v1.decorateRequest('identity')
   v1.addHook('onRequest', authenticationHook(options.authenticator, options.users.devices, options.logger))
-  await v1.register(rateLimit, {
-    max: options.requestsPerSecondMax ?? REQUESTS_PER_SECOND_MAX,
-    timeWindow: 1_000,
-    cache: RATE_LIMITED_USERS_MAX,
-    ...(options.requestCounts ? { store: rateLimitStoreOf(options.requestCounts) } : {}),
-    keyGenerator: ({ identity }: FastifyRequest) => (identity.kind === 'user' ? identity.userId : ''),
-    // An app calls for all its users.
-    allowList: ({ identity }: FastifyRequest) => identity.kind === 'app',
-    addHeaders: { 'x-ratelimit-limit': false, 'x-ratelimit-remaining': false, 'x-ratelimit-reset': false, 'retry-after': false },
-    addHeadersOnExceeding: { 'x-ratelimit-limit': false, 'x-ratelimit-remaining': false, 'x-ratelimit-reset': false },
-    errorResponseBuilder: (_request, { ttl, max }) =>
-      new Refusal('rate_limited', `A user makes at most ${max} requests a second: nothing was done, send it again.`, { retryAfterMs: ttl }),
-  })
+  takeTurns(v1, options.load ?? new Load(), options.conversations)
   boundAnswers(v1)
   v1.addHook('preValidation', requireReadableBody)
   answerInTime(v1)
@@ -277,7 +260,7 @@ const corsOptions = (origins: Origins) => ({
         done(null, origin !== undefined && origins.isAllowed(origin)),
   methods: ['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE'],
   allowedHeaders: ['authorization', 'content-type', 'on-behalf-of', 'idempotency-key', 'x-request-id'],
-  exposedHeaders: ['x-request-id', 'retry-after', 'allow'],
+  exposedHeaders: ['x-request-id', 'retry-after', 'allow', 'ratelimit', 'ratelimit-policy'],
   maxAge: 600,
 })
 

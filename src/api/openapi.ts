@@ -4,6 +4,7 @@ import type { FastifyInstance } from 'fastify'
 import { type RefusalCode, Refusal, refusals } from '../domain/errors.js'
 import { Problem } from '../schemas/rest.js'
 import { PROBLEM_TYPE, problemOf } from './problems.js'
+import { APP_UNITS_PER_SECOND, USER_UNITS_PER_SECOND } from '../load/load.js'
 
 type Json = null | boolean | number | string | Json[] | JsonMap
 interface JsonMap {
@@ -13,7 +14,7 @@ interface JsonMap {
 interface Operation {
   parameters?: Json[]
   requestBody?: { content: Record<string, Media>; required?: boolean }
-  responses: Record<string, { description: string; content?: Record<string, Media> }>
+  responses: Record<string, { description: string; headers?: JsonMap; content?: Record<string, Media> }>
   security?: Json[]
   [extension: `x-${string}`]: unknown
 }
@@ -35,6 +36,8 @@ const description = `Every conversation is an append-only stream of events; the 
 **Reading what was written.** A write answers with \`position\`; a read with \`?minPosition=\` waits up to 5 s until it shows it.
 
 **Pages** are \`?cursor=&limit=\` → \`{items, nextCursor}\`; \`nextCursor\` is null at the end.
+
+**Limits.** A user has ${USER_UNITS_PER_SECOND} units a second, also where an app acts for it, and an app that acts as itself ${APP_UNITS_PER_SECOND}. A request costs one unit, and more for what it makes the server do: members added, pages read, bytes sent. \`RateLimit\` tells what is left; without any, or where the server is overloaded by you, the answer is \`rate_limited\`.
 
 **Live.** Devices hold a WebSocket at \`/v1/ws\`: [its protocol](docs/websocket). All [errors](docs/errors).
 
@@ -113,6 +116,7 @@ function complete(document: JsonMap): JsonMap {
     ...(document['components'] as JsonMap),
     schemas: { ...sorted(components), Problem: lift(Problem as unknown as Json, {}, true) },
     parameters: { OnBehalfOf: onBehalfOf, IdempotencyKey: idempotencyKey },
+    headers: rateLimitHeaders,
     examples: Object.fromEntries(answered.map((code) => [code, { value: problemExample(code) }])),
   }
   return document
@@ -127,6 +131,21 @@ const onBehalfOf: JsonMap = {
   description: "The user for whom an app makes the call (scope `act`); not beside a user's token",
   schema: { type: 'string', examples: ['alice'] },
 }
+/** On every answer to a caller who is known. */
+const rateLimitHeaders: JsonMap = {
+  RateLimitPolicy: {
+    description: 'The budget: `q` units in each window of `w` seconds (draft-ietf-httpapi-ratelimit-headers)',
+    schema: { type: 'string', examples: ['"user";q=1000;w=1'] },
+  },
+  RateLimit: {
+    description: 'What is left of it: `r` units; after `t` seconds all of them are back',
+    schema: { type: 'string', examples: ['"user";r=999;t=1'] },
+  },
+}
+const withRateLimit: JsonMap = {
+  'RateLimit-Policy': { $ref: '#/components/headers/RateLimitPolicy' },
+  RateLimit: { $ref: '#/components/headers/RateLimit' },
+}
 const idempotencyKey: JsonMap = {
   name: 'Idempotency-Key',
   in: 'header',
@@ -140,6 +159,7 @@ function completeOperation(source: Operation): Operation {
   const codes = [...common, ...bodyCodes, ...(own as readonly RefusalCode[])]
   for (const [status, response] of Object.entries(operation.responses)) {
     response.description = status === '201' ? 'Created' : 'OK'
+    response.headers = withRateLimit
     for (const media of Object.values(response.content ?? {})) media.example ??= exampleOf(media.schema)
   }
   for (const media of Object.values(operation.requestBody?.content ?? {})) media.example ??= exampleOf(media.schema, false)

@@ -192,6 +192,11 @@ export class Conversations {
 
   // --- writing ---
 
+  /** True where the folded state is in memory, so that opening the conversation costs no read of the log. */
+  isInMemory(conversationId: string): boolean {
+    return this.#streams.peek(conversationId) !== undefined
+  }
+
   /** Creates a group or opens the direct conversation of two; `created` is false where it was there. @throws {Refusal} */
   async create(
     command: Extract<ConversationCommand, { type: 'CreateConversation' }>,

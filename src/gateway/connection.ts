@@ -6,7 +6,19 @@ import { DeviceSocket } from './device-socket.js'
 import { Refusal, type RefusalCode, unavailable } from '../domain/errors.js'
 import { type Position, StoreUnavailable } from '../domain/event-store.js'
 import type { Logger } from '../domain/logger.js'
-import { type ClientFrame, NotAFrame, WrongFrame, closeCodes, errorFrame, eventsFrame, headFrame, jsonFrame, parseFrame } from './frames.js'
+import type { Account } from '../load/account.js'
+import {
+  type ClientFrame,
+  NotAFrame,
+  WrongFrame,
+  closeCodes,
+  errorFrame,
+  eventsFrame,
+  headFrame,
+  jsonFrame,
+  parseFrame,
+  refusalFrame,
+} from './frames.js'
 import type { Outbox } from './outbox.js'
 import { FrameRate } from './frame-rate.js'
 import type { Attached, Delivery } from './delivery.js'
@@ -38,13 +50,17 @@ interface Unanswered {
   answered: Promise<void>
 }
 
-export type Handle = (connection: Connection, frame: ClientFrame) => Promise<object | undefined> | object | undefined
+export type Answer = Promise<object | undefined> | object | undefined
+/** `bytes`: of the frame. */
+export type Handle = (connection: Connection, frame: ClientFrame, bytes: number) => Answer
 
 /** A device's socket: reads frames in order, answers each once, and writes what it is handed, all of one loop turn at once. */
 export class Connection {
   readonly sessionId: string
   /** Set by hello; one object for all that the device does. */
   actor: { readonly userId: string } = nobody
+  /** Who pays for what it does; set by hello. */
+  account: Account | undefined
   deviceId = ''
   /** Of its token (ms); null counts as before any revocation. */
   issuedAt: number | null = null
@@ -68,7 +84,7 @@ export class Connection {
   readonly #inFlight = new Set<Unanswered>()
   #inFlightBytes = 0
   /** Frames that had been read already when too much was in flight, in their order. */
-  #waiting: ClientFrame[] = []
+  #waiting: { frame: ClientFrame; bytes: number }[] = []
   /** When something of what waited was last seen to go. */
   #movedAt = performance.now()
   readonly #untilDrained = new Set<() => void>()
@@ -368,9 +384,9 @@ export class Connection {
         throw new WrongFrame(
           frame.type,
           'ref' in frame ? frame.ref : undefined,
-          new Refusal('rate_limited', 'Too many frames a second: send it again later.'),
+          new Refusal('rate_limited', 'Too many frames a second: send it again later.', { retryAfterMs: this.#rate?.retryAfterMs ?? 0 }),
         )
-      this.#takeInTurn(frame)
+      this.#takeInTurn(frame, data.length)
     } catch (error) {
       if (error instanceof NotAFrame) this.#refuseNotAFrame(error.message)
       else if (error instanceof WrongFrame) this.#refuseFrame(error)
@@ -379,10 +395,11 @@ export class Connection {
   }
 
   /** The same `hello` would be refused again, so its connection ends: it would only be said in a loop. */
-  #refuseFrame({ type, ref, refusal: { code, message, temporary } }: WrongFrame): void {
+  #refuseFrame({ type, ref, refusal }: WrongFrame): void {
+    const { code, message, temporary } = refusal
     if (type === 'hello' && this.userId === '' && !temporary)
       return this.refuse(closeCodes.tokenRefused, { ...(ref === undefined ? {} : { ref }), code, message })
-    this.send(errorFrame(ref, code, message))
+    this.send(refusalFrame(ref, refusal))
   }
 
   /** Too many bytes or fragments: the message was not read to its end, so its `ref` is not known. */
@@ -397,9 +414,9 @@ export class Connection {
   }
 
   /** Frames are taken in their order, while what they may be answered with fits into the bound. */
-  #takeInTurn(frame: ClientFrame): void {
-    if (this.#waiting.length === 0 && this.#hasRoomFor(frame)) return this.#take(frame)
-    this.#waiting.push(frame)
+  #takeInTurn(frame: ClientFrame, bytes: number): void {
+    if (this.#waiting.length === 0 && this.#hasRoomFor(frame)) return this.#take(frame, bytes)
+    this.#waiting.push({ frame, bytes })
     this.#pause()
   }
 
@@ -408,15 +425,18 @@ export class Connection {
   }
 
   #takeWaiting(): void {
-    while (this.isOpen && this.#waiting.length > 0 && this.#hasRoomFor(this.#waiting[0]!)) this.#take(this.#waiting.shift()!)
+    for (let next = this.#waiting[0]; this.isOpen && next && this.#hasRoomFor(next.frame); next = this.#waiting[0]) {
+      this.#waiting.shift()
+      this.#take(next.frame, next.bytes)
+    }
   }
 
   /** Hands a frame on; none waits for the answer to the one before. */
-  #take(frame: ClientFrame): void {
+  #take(frame: ClientFrame, bytes: number): void {
     const ref = 'ref' in frame ? frame.ref : undefined
     if (frame.type === 'ping') return this.#pong(ref)
     try {
-      const answer = this.#handle(this, frame)
+      const answer = this.#handle(this, frame, bytes)
       if (answer instanceof Promise) this.#track(ref, answer, answerBytesOf(frame))
       else this.#answer(ref, answer)
     } catch (error) {
@@ -429,7 +449,7 @@ export class Connection {
   }
 
   #answerError(ref: number | undefined, error: unknown): void {
-    if (error instanceof Refusal) return this.send(errorFrame(ref, error.code, error.message))
+    if (error instanceof Refusal) return this.send(refusalFrame(ref, error))
     if (error instanceof StoreUnavailable)
       return this.send(errorFrame(ref, 'unavailable', 'The log can not answer now: send the same again.'))
     this.#logger.error({ err: error, sessionId: this.sessionId }, 'a frame could not be handled')

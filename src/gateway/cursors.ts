@@ -2,7 +2,7 @@ import type { Conversations } from '../domain/conversations.js'
 import { Refusal } from '../domain/errors.js'
 import type { Logger } from '../domain/logger.js'
 import type { Connection } from './connection.js'
-import { errorFrame } from './frames.js'
+import { refusalFrame } from './frames.js'
 
 /** One fact per member and second at most: the last one wins. */
 const COALESCE_MS = 1_000
@@ -95,7 +95,7 @@ export class Cursors {
     } catch (error) {
       // With the membership its cursors ended: that it was not_found meanwhile is no fault of the device.
       if (error instanceof Refusal && error.code === 'not_found') return
-      if (error instanceof Refusal) connection.send(errorFrame(undefined, error.code, error.message))
+      if (error instanceof Refusal) connection.send(refusalFrame(undefined, error))
       else this.#logger.error({ err: error, conversationId }, 'a cursor was not moved')
     }
   }

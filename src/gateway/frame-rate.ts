@@ -34,6 +34,11 @@ export class FrameRate {
     return this.#refuse(now)
   }
 
+  /** How long until one more is carried out. */
+  get retryAfterMs(): number {
+    return Math.max(1, Math.ceil((1 - this.#tokens) / this.#perMs))
+  }
+
   #refuse(now: number): 'limited' | 'close' {
     this.#refusedAt ??= new Float64Array(REFUSED_MAX).fill(-Infinity)
     const place = this.#refused++ % REFUSED_MAX

@@ -23,6 +23,8 @@ export const Ref = Type.Integer({
   description: "The client's number of a request; its one answer carries it",
 })
 const PRESENCE_USERS_MAX = 500
+/** Where a refusal does not say when to try again. */
+const RETRY_AFTER_MS = 1_000
 const UserIds = Type.Array(UserId, { minItems: 1, maxItems: PRESENCE_USERS_MAX })
 
 /** Every frame that a client may send, by its `type`. AsyncAPI is checked against this table. */
@@ -191,6 +193,13 @@ export const jsonFrame = (frame: object): Buffer => textFrame(JSON.stringify(fra
 
 export function errorFrame(ref: number | undefined, code: RefusalCode, message: string): Buffer {
   return jsonFrame({ type: 'error', ...(ref === undefined ? {} : { ref }), code, message, temporary: refusals[code].temporary })
+}
+
+/** Tells a client of a refusal, and when to try again where that is known to help. */
+export function refusalFrame(ref: number | undefined, { code, message, temporary, retryAfterMs }: Refusal): Buffer {
+  if (code !== 'rate_limited') return errorFrame(ref, code, message)
+  const after = Math.ceil(retryAfterMs ?? RETRY_AFTER_MS)
+  return jsonFrame({ type: 'error', ...(ref === undefined ? {} : { ref }), code, message, temporary, retryAfterMs: after })
 }
 
 /** Below 4500: connect again. From 4500 on: don't. */

@@ -11,10 +11,14 @@ import type { Logger } from '../domain/logger.js'
 import type { Users } from '../domain/users.js'
 import { Origins } from '../origins.js'
 import { withDeadline } from '../domain/waits.js'
+import type { Account } from '../load/account.js'
+import { REQUEST_UNITS, frameUnits, helloUnits } from '../load/costs.js'
+import type { Load } from '../load/load.js'
+import type { Turn } from '../load/turns.js'
 import type { ReadQueries } from '../projections/read-models.js'
 import { FRAGMENTS_MAX, FRAME_BYTES_MAX, PAGE_DEFAULT } from '../schemas/common.js'
 import { Alarm } from './alarm.js'
-import { Connection, nobody } from './connection.js'
+import { type Answer, Connection, nobody } from './connection.js'
 import { Cursors } from './cursors.js'
 import { DeviceSocket } from './device-socket.js'
 import type { Audience, LocalUser } from './audience.js'
@@ -27,15 +31,12 @@ import { LivePresence } from './presence.js'
 import { type Missed, Resume } from './resume.js'
 import type { Signals } from './signals.js'
 import { TIMES, type Times } from './times.js'
-import { Turnstile } from './turnstile.js'
 import { Typing } from './typing.js'
 import { UnackedEvents } from './unacked-events.js'
 import { UNSENT_LOOK_MS, relieve } from './unsent.js'
 import { refusalOfUpgrade, refuseUpgrade, serveWithoutUpgrade, wantsWebSocket } from './upgrade.js'
 
 export const CONNECTIONS_PER_USER_MAX = 20
-/** Answered beside each other; the next ones wait. */
-const HELLOS_AT_ONCE_MAX = 64
 /** With its turn and all its look-ups; each of them has a deadline of its own. */
 const HELLO_MS_MAX = 6_000
 /** Looks for what is due, in a part of the time after which it is. */
@@ -55,6 +56,8 @@ export interface GatewayOptions {
   readModels: ReadQueries
   authenticator: Authenticator
   logger: Logger
+  /** Budgets and turns, which the sockets share with REST. */
+  load: Load
   /** Of this node, or of all. */
   online: OnlineDevices
   /** To and from other nodes. */
@@ -68,6 +71,8 @@ export interface GatewayOptions {
   /** Where not the usual ones. */
   times?: Partial<Times> | undefined
 }
+
+type FrameAfterHello = Exclude<ClientFrame, { type: 'hello' }>
 
 /** The WebSocket side: takes connections, answers their frames, and lets the hub deliver. */
 export class Gateway {
@@ -91,7 +96,6 @@ export class Gateway {
   readonly #resume: Resume
   readonly #typing: Typing
   readonly #expiries = new Map<Connection, Alarm>()
-  readonly #hellos = new Turnstile(HELLOS_AT_ONCE_MAX)
   readonly #timers: NodeJS.Timeout[] = []
   #isDraining = false
 
@@ -207,7 +211,7 @@ export class Gateway {
       outbox: this.#outbox,
       logger,
       framesPerSecond,
-      handle: (from, frame) => this.#handle(from, frame),
+      handle: (from, frame, bytes) => this.#handle(from, frame, bytes),
     })
     this.#connections.add(connection)
     this.#expectHello(connection, this.#times.helloWithinMs)
@@ -277,11 +281,59 @@ export class Gateway {
 
   // --- frames ---
 
-  #handle(connection: Connection, frame: ClientFrame): Promise<object | undefined> | object | undefined {
+  #handle(connection: Connection, frame: ClientFrame, bytes: number): Answer {
     if (frame.type === 'hello') return this.#hello(connection, frame)
     const greeting = this.#greetings.get(connection)
-    if (greeting) return greeting.then(() => this.#handle(connection, frame))
-    if (connection.userId === '') throw new Refusal('unauthenticated', 'hello must come first.')
+    if (greeting) return greeting.then(() => this.#handle(connection, frame, bytes))
+    const { account } = connection
+    if (connection.userId === '' || !account) throw new Refusal('unauthenticated', 'hello must come first.')
+    const units = frameUnits(frame, bytes)
+    if (units === 0) return this.#work(connection, frame)
+    this.#admitFrame(account, frame, units)
+    const { turns } = this.#options.load
+    const turn = turns.tryBegin(account, units)
+    if (turn) return this.#workIn(turn, connection, frame)
+    return new Promise((resolve, reject) =>
+      turns.wait(account, {
+        units,
+        bytes,
+        begin: (later) => resolve(this.#tryWorkIn(later, connection, frame)),
+        isGone: () => !connection.isOpen,
+        drop: () => reject(new Refusal('unavailable', 'The connection was closed before its turn came.')),
+      }),
+    )
+  }
+
+  /** The bound on frames counts small ones; what a frame weighs beyond that is charged, and a look at who is online wholly. */
+  #admitFrame(account: Account, { type }: ClientFrame, units: number): void {
+    const { load, framesPerSecond } = this.#options
+    const isWeighed = type === 'presence.query' || type === 'presence.subscribe'
+    const charged = isWeighed ? units : framesPerSecond === undefined ? 0 : units - REQUEST_UNITS
+    if (charged > 0) return load.admit(account, charged)
+    account.note(units)
+    if (framesPerSecond !== undefined) load.requireCalm(account)
+  }
+
+  async #tryWorkIn(turn: Turn, connection: Connection, frame: FrameAfterHello): Promise<object | undefined> {
+    return this.#workIn(turn, connection, frame)
+  }
+
+  #workIn(turn: Turn, connection: Connection, frame: FrameAfterHello): Answer {
+    const { turns } = this.#options.load
+    let answer: Answer
+    try {
+      answer = this.#work(connection, frame)
+    } catch (error) {
+      turns.end(turn)
+      throw error
+    }
+    const end = () => turns.end(turn)
+    if (answer instanceof Promise) answer.then(end, end)
+    else end()
+    return answer
+  }
+
+  #work(connection: Connection, frame: FrameAfterHello): Answer {
     switch (frame.type) {
       case 'message.send':
         return this.#send(connection, frame)
@@ -424,8 +476,42 @@ export class Gateway {
   }
 
   async #greet(connection: Connection, frame: ClientFrames['hello']): Promise<void> {
+    // Before its turn: the keys of tokens may be another host's, and nobody else waits for that.
     const identity = await this.#authenticate(connection, frame)
     if (!identity) return
+    const account = this.#options.load.ofUser(identity.userId)
+    // A user who is connected here already has been looked up.
+    const wasHere = this.hub.users.has(identity.userId)
+    const units = helloUnits(wasHere ? 0 : account.conversations)
+    this.#options.load.admit(account, units)
+    const turn = await this.#turnOf(connection, account, units)
+    if (!turn) return
+    try {
+      await this.#greetUser(connection, frame, identity, account)
+    } finally {
+      this.#options.load.turns.end(turn)
+      const user = this.hub.users.get(identity.userId)
+      if (user) account.conversations = user.conversations.size
+      if (!wasHere) this.#options.load.charge(account, helloUnits(account.conversations) - units)
+    }
+  }
+
+  /** Undefined where the client has gone before its turn. */
+  #turnOf(connection: Connection, account: Account, units: number): Turn | undefined | Promise<Turn | undefined> {
+    const { turns } = this.#options.load
+    const turn = turns.tryBegin(account, units)
+    if (turn) return turn
+    return new Promise((resolve) =>
+      turns.wait(account, { units, bytes: 0, begin: resolve, isGone: () => !connection.isOpen || this.#lateHellos.has(connection), drop: () => resolve(undefined) }),
+    )
+  }
+
+  async #greetUser(
+    connection: Connection,
+    frame: ClientFrames['hello'],
+    identity: Extract<Identity, { kind: 'user' }>,
+    account: Account,
+  ): Promise<void> {
     const { userId, issuedAt } = identity
     const deviceId = deviceOf(identity, frame.deviceId)
     if (await this.#options.authenticator.isRevoked(userId, deviceId, issuedAt)) return this.#refuseRevoked(connection, frame.ref)
@@ -434,7 +520,7 @@ export class Gateway {
     if (frame.deviceId !== undefined || identity.deviceId !== null)
       await this.#options.users.devices.use(userId, deviceId, issuedAt, { actor: { userId }, correlationId: connection.sessionId })
     const position = frame.position !== undefined && (await this.#resume.isOfThisLog(frame.position)) ? frame.position : undefined
-    Object.assign(connection, { actor: { userId }, deviceId, issuedAt })
+    Object.assign(connection, { actor: { userId }, account, deviceId, issuedAt })
     try {
       await this.#welcome(connection, frame, position)
     } catch (error) {
@@ -450,7 +536,7 @@ export class Gateway {
 
   /**
    * When a node is lost, thousands say hello to the others at once. Each takes a few look-ups: more of them at once would only make
-   * all late, and who has given up meanwhile is not worked for.
+   * all late, so they take turns, and who has given up meanwhile is not worked for.
    */
   async #admit(connection: Connection, frame: ClientFrames['hello']): Promise<void> {
     // It has come in time; how long the answer takes is not the client's doing, but one that is refused wins no time.
@@ -458,9 +544,7 @@ export class Gateway {
     const leftMs = (expiry?.at ?? 0) - Date.now()
     expiry?.stop()
     try {
-      await this.#hellos.pass(async () => {
-        if (connection.isOpen && !this.#lateHellos.has(connection)) await this.#greet(connection, frame)
-      })
+      await this.#greet(connection, frame)
     } catch (error) {
       if (error instanceof Refusal && !error.temporary) return this.#refuseHello(connection, frame.ref, error)
       this.#expectHello(connection, leftMs)

@@ -129,5 +129,6 @@ export const serverFrames = {
     code: Type.Unsafe<RefusalCode>(Type.String({ enum: codes, description: 'What programs go by' })),
     message: Type.String({ description: 'What was wrong, for people; `invalid_request` names the field first' }),
     temporary: Type.Boolean({ description: 'Send the very same frame again later' }),
+    retryAfterMs: Type.Optional(Type.Integer({ minimum: 1, description: 'With `rate_limited`: after this', examples: [250] })),
   }),
 } satisfies Record<string, TSchema>

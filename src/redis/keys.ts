@@ -28,8 +28,9 @@ export const NODE_SESSIONS_TTL_MS = 600_000
 export const burialKey = (nodeId: string) => `convolog:burial:{${nodeId}}`
 export const BURIAL_TTL_MS = 10_000
 
-/** A user's requests in the window that runs; lives as long as the window. */
-export const requestsKey = (userId: string) => `convolog:requests:{${userId}}`
+/** Units that a caller has used in the second that runs; lives as long as that. */
+export const useKey = (account: string) => `convolog:use:{${account}}`
+export const USE_TTL_MS = 1_000
 
 /** Channels: to all nodes, and to one. */
 export const signalsChannel = 'convolog:signals'

@@ -1,5 +1,5 @@
 /** What has to happen at once. The values of routes are described in sessions.ts. */
-import { LAST_SEEN_DEVICES_MAX, LAST_SEEN_TTL_MS, ROUTE_TTL_MS } from './keys.js'
+import { LAST_SEEN_DEVICES_MAX, LAST_SEEN_TTL_MS, ROUTE_TTL_MS, USE_TTL_MS } from './keys.js'
 
 export type ScriptName = keyof typeof scripts
 
@@ -44,9 +44,10 @@ export const scripts = {
     redis.call('PEXPIRE', KEYS[2], ${LAST_SEEN_TTL_MS})
     return redis.call('HGETALL', KEYS[1])`,
 
-  /** One request more: KEYS requests; ARGV window. Answers how many there are, and for how long yet. */
-  count: `
-    local count = redis.call('INCR', KEYS[1])
-    if count == 1 then redis.call('PEXPIRE', KEYS[1], ARGV[1]) end
-    return {count, redis.call('PTTL', KEYS[1])}`,
+  /** Units more that a caller uses: KEYS use; ARGV units. Answers how many there are in the second that runs. */
+  use: `
+    local before = redis.call('EXISTS', KEYS[1])
+    local total = redis.call('INCRBY', KEYS[1], ARGV[1])
+    if before == 0 then redis.call('PEXPIRE', KEYS[1], ${USE_TTL_MS}) end
+    return total`,
 } as const

@@ -17,6 +17,7 @@ import {
   unique,
   userOf,
 } from '../support/app.js'
+import { Load } from '../../src/load/load.js'
 import { type TestPostgres, startTestPostgres } from '../support/postgres.js'
 
 let postgres: TestPostgres
@@ -200,8 +201,9 @@ describe('every code of the table is reached', () => {
     }
   })
 
-  test('rate_limited holds for a user and not for an app', async () => {
-    const limited = await startTestApp({ postgres, requestsPerSecondMax: 3 })
+  test('rate_limited holds for a user, also where an app acts for it, and not for others', async () => {
+    // The clock stands still: nothing comes back.
+    const limited = await startTestApp({ postgres, load: new Load({ userUnitsPerSecond: 3, now: () => 0 }) })
     try {
       const [user, other] = [await userOf(limited), await userOf(limited)]
       const answers = await Promise.all(Array.from({ length: 6 }, () => user.get('/v1/unread')))
@@ -211,9 +213,27 @@ describe('every code of the table is reached', () => {
       refused(late, 'rate_limited')
       expect(late.headers['retry-after']).toBe('1')
       expect((await other.get('/v1/unread')).status).toBe(200)
-      const acting = callerWith(limited, secretOf.full).onBehalfOf(user.id)
-      const ofApp = await Promise.all(Array.from({ length: 6 }, () => acting.get('/v1/unread')))
-      expect(ofApp.every(({ status }) => status === 200)).toBe(true)
+      const app = callerWith(limited, secretOf.full)
+      refused(await app.onBehalfOf(user.id).get('/v1/unread'), 'rate_limited')
+      expect((await app.get('/v1/conversations/none')).status).toBe(404)
+    } finally {
+      await limited.stop()
+    }
+  })
+
+  test('every answer tells what is left, and a large request leaves a debt', async () => {
+    const limited = await startTestApp({ postgres, load: new Load({ now: () => 0 }) })
+    try {
+      const user = await userOf(limited)
+      const small = await user.get('/v1/unread')
+      expect(small.headers).toMatchObject({ 'ratelimit-policy': '"user";q=1000;w=1', ratelimit: '"user";r=999;t=1' })
+      const memberIds = Array.from({ length: 1_000 }, (_, i) => `m${i}`)
+      const large = await user.post('/v1/conversations', { type: 'group', memberIds })
+      expect(large.status).toBe(201)
+      expect(large.headers).toMatchObject({ ratelimit: expect.stringMatching(/^"user";r=0;t=2$/) })
+      refused(await user.get('/v1/unread'), 'rate_limited')
+      const app = await callerWith(limited, secretOf.full).get('/v1/conversations/none')
+      expect(app.headers).toMatchObject({ 'ratelimit-policy': '"app";q=5000;w=1' })
     } finally {
       await limited.stop()
     }

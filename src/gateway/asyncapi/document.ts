@@ -56,7 +56,7 @@ The token travels in \`hello\`, never in the URL. \`hello\` comes first, within 
 
 **Complete.** One dense \`seq\` per conversation covers every fact, and every event carries \`head\`. A client that holds \`seq\` n and sees n + 2 asks for what is between with \`events.get\`. Where something is left out on purpose a \`head\` says so.
 
-**Limits.** A frame has at most ${FRAME_BYTES_MAX / 1_024} KiB. 60 frames a second sustained, bursts of 300: beyond that \`rate_limited\`, and the frame is not executed. 20 connections a user, one a device. A ping frame comes every \`heartbeatMs\`; a socket silent for twice that is closed.
+**Limits.** A frame has at most ${FRAME_BYTES_MAX / 1_024} KiB. 60 frames a second sustained, bursts of 300: beyond that \`rate_limited\`, and the frame is not executed: send it again after \`retryAfterMs\`. \`hello\`, \`presence.query\` and large frames are weighed, too, and taken from the units that the user has over REST. 20 connections a user, one a device. A ping frame comes every \`heartbeatMs\`; a socket silent for twice that is closed.
 
 **Close codes.** 4000 to 4499: connect again. 4500 to 4999: don't.`
 
