@@ -125,9 +125,10 @@ async function serve(
   load.start()
   shutdown.add('load', 0, () => load.stop())
   const parts = { store, conversations, users, readModels, authenticator, logger, load, ...shared }
-  const { fanoutOnWriteMembersMax, framesPerSecond, allowedOrigins, publicUrl } = config
+  const { fanoutOnWriteMembersMax, framesPerSecond, allowedOrigins, publicUrl, trustedProxies } = config
+  const handshakes = { perAddressMax: config.handshakesPerAddress, max: config.handshakesMax, trustedProxies }
   const live = config.roles.has('gateway')
-    ? await startGateway({ ...parts, fanoutOnWriteMembersMax, framesPerSecond, allowedOrigins, publicUrl, times })
+    ? await startGateway({ ...parts, fanoutOnWriteMembersMax, framesPerSecond, handshakes, allowedOrigins, publicUrl, times })
     : await startFollower(parts)
   shutdown.add('live feed', FEED_END_MS_MAX, () => live.stop())
   const api = await createApi({

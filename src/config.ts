@@ -1,3 +1,4 @@
+import proxyaddr from '@fastify/proxy-addr'
 import { type Scope, scopes } from './domain/caller.js'
 import { isOriginForm } from './origins.js'
 import { StartError } from './start-error.js'
@@ -26,6 +27,11 @@ export type Config = {
   readonly groupMembersMax: number
   /** Undefined: no limit. */
   readonly framesPerSecond: number | undefined
+  /** Sockets whose hello is not answered yet, of one address and of all; 0: no limit. */
+  readonly handshakesPerAddress: number
+  readonly handshakesMax: number
+  /** Addresses and networks whose X-Forwarded-For is believed. */
+  readonly trustedProxies: readonly string[]
   readonly logLevel: LogLevel
   /** Sentences for the log: settings that work but are unwise. */
   readonly warnings: readonly string[]
@@ -72,6 +78,9 @@ export function loadConfig(env: Environment = process.env): Config {
     fanoutOnWriteMembersMax: integer(env, 'FANOUT_ON_WRITE_MAX', { fallback: 500, min: 1 }),
     groupMembersMax: integer(env, 'GROUP_MEMBERS_MAX', { fallback: 100_000, min: 1 }),
     framesPerSecond: integer(env, 'FRAMES_PER_SECOND', { fallback: 60, min: 0 }) || undefined,
+    handshakesPerAddress: integer(env, 'HANDSHAKES_PER_ADDRESS', { fallback: 1_000, min: 0 }),
+    handshakesMax: integer(env, 'HANDSHAKES_MAX', { fallback: 10_000, min: 0 }),
+    trustedProxies: trustedProxies(env),
     logLevel: oneOf('LOG_LEVEL', setting(env, 'LOG_LEVEL') ?? 'info', logLevels),
     warnings,
   }
@@ -148,6 +157,18 @@ function origins(env: Environment): string[] {
     throw new ConfigError(
       `ALLOWED_ORIGINS must list origins such as https://app.example.com, https://*.example.com or capacitor://localhost, or *, not "${wrong}".`,
     )
+  }
+  return list
+}
+
+function trustedProxies(env: Environment): string[] {
+  const list = split(setting(env, 'TRUST_PROXY'))
+  for (const one of list) {
+    try {
+      proxyaddr.compile(one)
+    } catch {
+      throw new ConfigError(`TRUST_PROXY must list addresses or networks of proxies, such as 10.0.0.0/8, not "${one}".`)
+    }
   }
   return list
 }

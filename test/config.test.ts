@@ -21,6 +21,9 @@ describe('settings', () => {
       fanoutOnWriteMembersMax: 500,
       groupMembersMax: 100_000,
       framesPerSecond: 60,
+      handshakesPerAddress: 1_000,
+      handshakesMax: 10_000,
+      trustedProxies: [],
       logLevel: 'info',
       warnings: [],
     }
@@ -38,6 +41,9 @@ describe('settings', () => {
       ROLES: 'api, gateway',
       FANOUT_ON_WRITE_MAX: '1',
       FRAMES_PER_SECOND: '0',
+      HANDSHAKES_PER_ADDRESS: '7',
+      HANDSHAKES_MAX: '0',
+      TRUST_PROXY: '10.0.0.1, fd00::/8, loopback',
       LOG_LEVEL: 'silent',
     })
     expect(config).toMatchObject({
@@ -49,6 +55,9 @@ describe('settings', () => {
       roles: new Set(['api', 'gateway']),
       fanoutOnWriteMembersMax: 1,
       framesPerSecond: undefined,
+      handshakesPerAddress: 7,
+      handshakesMax: 0,
+      trustedProxies: ['10.0.0.1', 'fd00::/8', 'loopback'],
       logLevel: 'silent',
     })
   })
@@ -81,6 +90,11 @@ describe('settings', () => {
     ['FANOUT_ON_WRITE_MAX', { FANOUT_ON_WRITE_MAX: '0' }],
     ['GROUP_MEMBERS_MAX', { GROUP_MEMBERS_MAX: '1e3' }],
     ['FRAMES_PER_SECOND', { FRAMES_PER_SECOND: '-1' }],
+    ['HANDSHAKES_PER_ADDRESS', { HANDSHAKES_PER_ADDRESS: 'many' }],
+    ['HANDSHAKES_MAX', { HANDSHAKES_MAX: '-1' }],
+    ['TRUST_PROXY', { TRUST_PROXY: '10.0.0.0/8, proxy.example' }],
+    ['TRUST_PROXY', { TRUST_PROXY: '10.0.0.0/99' }],
+    ['TRUST_PROXY', { TRUST_PROXY: 'true' }],
     ['LOG_LEVEL', { LOG_LEVEL: 'verbose' }],
   ])('a wrong %s stops the start with one sentence that names it: %o', (name, env) => {
     expect(() => loadConfig(env)).toThrow(ConfigError)

@@ -43,7 +43,7 @@ import { takeTurns } from './turns.js'
 import { boundAnswers } from './unsent-answers.js'
 
 export interface ApiOptions extends Omit<RouteParts, 'jwtSecret' | 'tokenClaims'> {
-  config: Pick<Config, 'allowedOrigins'> & Partial<Pick<Config, 'jwtIssuer' | 'jwtAudience' | 'publicUrl'>>
+  config: Pick<Config, 'allowedOrigins'> & Partial<Pick<Config, 'jwtIssuer' | 'jwtAudience' | 'publicUrl' | 'trustedProxies'>>
   secrets: Pick<Secrets, 'jwtSecret' | 'keptIn'>
   authenticator: Authenticator
   logger: Logger
@@ -96,6 +96,7 @@ export async function createApi(options: ApiOptions): Promise<FastifyInstance> {
     routerOptions: { maxParamLength: PARAMETER_CHARACTERS_MAX },
     // What is in flight is answered; `health/ready` has said before that nothing more should come.
     return503OnClosing: false,
+    trustProxy: config.trustedProxies?.length ? [...config.trustedProxies] : false,
     genReqId: requestIdOf,
     frameworkErrors: onError,
     clientErrorHandler: refuseConnection,

@@ -73,6 +73,8 @@ export class Connection {
   resume: Position = ''
   isOpen = true
   onClose: () => void = () => {}
+  /** Its hello is answered: it is known who it is. */
+  onHello: () => void = () => {}
 
   readonly #ws: WebSocket
   readonly #socket: Duplex

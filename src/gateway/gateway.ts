@@ -23,6 +23,7 @@ import { Cursors } from './cursors.js'
 import { DeviceSocket } from './device-socket.js'
 import type { Audience, LocalUser } from './audience.js'
 import { type ClientFrame, type ClientFrames, closeCodes, eventsFrame, headFrame, textFrame } from './frames.js'
+import { Handshakes, type HandshakesOptions } from './handshakes.js'
 import { Hub } from './hub.js'
 import { Outbox } from './outbox.js'
 import { cuts } from './deliver.js'
@@ -64,6 +65,8 @@ export interface GatewayOptions {
   signals: Signals
   fanoutOnWriteMembersMax: number
   framesPerSecond: number | undefined
+  /** Bounds of sockets whose hello is not answered yet. */
+  handshakes: HandshakesOptions
   /** Origins of browsers that may connect beside those of the request's host, see origins.ts. */
   allowedOrigins: readonly string[]
   /** Where clients reach the server, where it is said. */
@@ -92,6 +95,7 @@ export class Gateway {
   readonly #origins: Origins
   readonly #connections = new Set<Connection>()
   readonly #outbox = new Outbox()
+  readonly #handshakes: Handshakes
   readonly #cursors: Cursors
   readonly #resume: Resume
   readonly #typing: Typing
@@ -129,6 +133,7 @@ export class Gateway {
         options.publicUrl,
       ),
     )
+    this.#handshakes = new Handshakes(options.handshakes)
     this.#cursors = new Cursors(conversations, logger)
     this.#resume = new Resume({ store, conversations, readModels, hub: this.hub, fanoutOnWriteMembersMax })
     this.#typing = new Typing({ hub: this.hub, users, conversations, signals })
@@ -167,7 +172,13 @@ export class Gateway {
     if (refusal) return refuseUpgrade(socket, refusal, this.#options.publicUrl)
     if (this.#isDraining)
       return refuseUpgrade(socket, { code: 'unavailable', detail: 'This node is leaving: connect again.' }, this.#options.publicUrl)
-    this.#server.handleUpgrade(request, socket, head, (ws) => this.open(ws, socket))
+    const endHandshake = this.#handshakes.begin(this.#handshakes.addressOf(request))
+    if (!endHandshake) {
+      const detail = 'Too many connections here have not said hello yet: connect again in a moment.'
+      return refuseUpgrade(socket, { code: 'rate_limited', detail }, this.#options.publicUrl)
+    }
+    socket.once('close', endHandshake)
+    this.#server.handleUpgrade(request, socket, head, (ws) => this.open(ws, socket, endHandshake))
   }
 
   /** Tells every device to go, spread over a moment, and closes the sockets. The cursors that they moved are written if that can be done now. */
@@ -203,8 +214,8 @@ export class Gateway {
 
   // --- connections ---
 
-  /** Serves a WebSocket whose upgrade is done. */
-  open(ws: WebSocket, socket: Duplex): void {
+  /** Serves a WebSocket whose upgrade is done. `onHello` is called when it is known who it is. */
+  open(ws: WebSocket, socket: Duplex, onHello: () => void = () => {}): void {
     const { logger, framesPerSecond } = this.#options
     const connection = new Connection(ws, socket, {
       sessionId: randomUUID(),
@@ -214,6 +225,7 @@ export class Gateway {
       handle: (from, frame, bytes) => this.#handle(from, frame, bytes),
     })
     this.#connections.add(connection)
+    connection.onHello = onHello
     this.#expectHello(connection, this.#times.helloWithinMs)
     connection.onClose = () => this.#left(connection)
     ws.once('close', () => this.#connections.delete(connection))
@@ -596,6 +608,7 @@ export class Gateway {
     this.#makeRoom(connection)
     const { sessionId, userId, deviceId, attached } = connection
     connection.resume = missed && position !== undefined ? position : attached.resume
+    connection.onHello()
     connection.welcome({
       type: 'ok',
       ref,
