@@ -23,6 +23,8 @@ export class Cursors {
   readonly #logger: Logger
   /** By member; in the order in which they are due. */
   readonly #moved = new Map<string, Moved>()
+  /** The same by connection: one that leaves looks at its own alone. */
+  readonly #keysOf = new Map<Connection, Set<string>>()
   readonly #writing = new Set<Promise<void>>()
   #timer: NodeJS.Timeout | undefined
 
@@ -44,8 +46,7 @@ export class Cursors {
 
   /** What this device has moved is written now. */
   flushOf(connection: Connection): void {
-    const own = [...this.#moved].filter(([, moved]) => moved.connection === connection)
-    for (const [key, moved] of own) this.#write(key, moved)
+    for (const key of this.#keysOf.get(connection) ?? []) this.#write(key, this.#moved.get(key)!)
   }
 
   /** Everything is written, also what is just being written. */
@@ -63,10 +64,25 @@ export class Cursors {
       this.#moved.set(key, moved)
       this.#timer ??= setTimeout(() => this.#writeDue(), COALESCE_MS)
     }
-    moved.connection = connection
+    this.#giveTo(connection, key, moved)
     // Cursors of a membership that has ended are void.
     if (moved.joinedSeq !== joinedSeq) Object.assign(moved, { joinedSeq, readSeq: undefined, deliveredSeq: undefined })
     return moved
+  }
+
+  /** The device that moved it last is the one that it leaves with. */
+  #giveTo(connection: Connection, key: string, moved: Moved): void {
+    if (moved.connection !== connection) this.#forget(key, moved)
+    moved.connection = connection
+    const keys = this.#keysOf.get(connection)
+    if (keys) keys.add(key)
+    else this.#keysOf.set(connection, new Set([key]))
+  }
+
+  #forget(key: string, { connection }: Moved): void {
+    const keys = this.#keysOf.get(connection)
+    keys?.delete(key)
+    if (keys?.size === 0) this.#keysOf.delete(connection)
   }
 
   #writeDue(): void {
@@ -83,6 +99,7 @@ export class Cursors {
 
   #write(key: string, moved: Moved): void {
     this.#moved.delete(key)
+    this.#forget(key, moved)
     const writing = this.#append(moved).finally(() => this.#writing.delete(writing))
     this.#writing.add(writing)
   }

@@ -12,6 +12,7 @@ import { Audience, type LocalMember, type LocalUser, type Subjects, UNKNOWN_ORDI
 import type { Connection } from './connection.js'
 import { Delivering } from './deliver.js'
 import { jsonFrame } from './frames.js'
+import { Joins } from './joins.js'
 import { LateLearning, joinedBy } from './late-learning.js'
 import { UnreadPushes } from './unread-pushes.js'
 
@@ -195,17 +196,55 @@ export class Hub {
       const rows = await this.#readModels.memberships.ofUser(userId)
       await this.reached(rows.position)
       const since = rows.position < this.#recentSince ? undefined : this.#recentAfter(rows.position)
-      if (since === undefined || since.some((event) => isJoinOf(event, userId))) {
+      if (since === undefined) {
         await this.#readModels.waitFor(this.position)
         continue
       }
+      const joins = new Joins(userId, this.#loadState, this.#isMuted)
+      const latest = await this.#learnJoins(joins, rows.position, since)
+      if (!latest) continue
       const user = this.#userOf(userId, rows)
-      for (const event of since) this.#bringUpToDate(user, event)
+      for (const event of latest) {
+        if (joins.has(event)) this.#foldJoin(user, event, joins, latest)
+        else this.#bringUpToDate(user, event)
+      }
       for (const member of user.conversations.values()) this.#unread.countQuietly(member)
       this.#register(user)
       return user
     }
     throw unavailable('The read models are too far behind: connect again in a moment.')
+  }
+
+  /**
+   * Looks up what the user's joins since T need, until none is new: somebody who is added to groups all the time is let in, too.
+   * Gives all that the feed has brought since T by then; undefined where it remembers no longer that far back.
+   */
+  async #learnJoins(joins: Joins, since: Position, events: RecordedEvent[]): Promise<RecordedEvent[] | undefined> {
+    while (await joins.learn(events)) {
+      if (since < this.#recentSince) return undefined
+      events = this.#recentAfter(since)
+    }
+    return events
+  }
+
+  /** A join that the tables do not show yet makes the user a member as the feed would have. */
+  #foldJoin(user: LocalUser, event: RecordedEvent, joins: Joins, since: readonly RecordedEvent[]): void {
+    const conversationId = idOfStream(event.stream)
+    const audience = this.#audienceFrom(joins.conversationOf(event, since))
+    const { joinedOrdinal, isMuted } = joins.membershipOf(event)
+    user.conversations.set(conversationId, {
+      user,
+      audience,
+      joinedSeq: event.revision,
+      joinedPosition: event.position,
+      readOrdinal: joinedOrdinal,
+      mentionOrdinals: [],
+      muted: isMuted,
+      pushedUnread: 0,
+      pushedMentions: 0,
+    })
+    // Where others were here before, the audience has counted it.
+    advance(audience, event)
   }
 
   #userOf(userId: string, rows: MembershipOfUser): LocalUser {
@@ -534,13 +573,6 @@ export class Hub {
       if (member) this.#unread.mute(member, fact.data.muted)
     }
   }
-}
-
-function isJoinOf(event: RecordedEvent, userId: string): boolean {
-  if (event.type !== 'ConversationCreated' && event.type !== 'MemberJoined') return false
-  const fact = factOf<ConversationEvent>(event)
-  if (fact.type === 'MemberJoined') return fact.data.userId === userId
-  return fact.type === 'ConversationCreated' && fact.data.members.some((member) => member.userId === userId)
 }
 
 function subjectsOf(run: readonly RecordedEvent[]): Subjects {

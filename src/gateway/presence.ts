@@ -2,6 +2,7 @@ import { LRUCache } from 'lru-cache'
 import { isoOf } from '../domain/client-event.js'
 import { isOutage } from '../domain/errors.js'
 import type { DevicePresence, Presence, UserPresence } from '../domain/presence.js'
+import type { UserState } from '../domain/user/user.js'
 import type { Users } from '../domain/users.js'
 import type { ReadQueries } from '../projections/read-models.js'
 import type { Connection } from './connection.js'
@@ -120,22 +121,26 @@ export class LivePresence implements Presence {
   async #visibleTo(viewerId: string, userIds: readonly string[]): Promise<Set<string>> {
     const viewer = (await this.#users.load(viewerId)).state
     const known = await this.#known(viewerId, userIds)
-    const visible = new Set<string>()
-    for (const userId of userIds) {
-      if (userId === viewerId) visible.add(userId)
-      else if (known.has(userId) && !viewer.blocks.has(userId) && !(await this.#users.load(userId)).state.blocks.has(viewerId))
-        visible.add(userId)
-    }
+    const seen = userIds.filter((userId) => known.has(userId) && !viewer.blocks.has(userId))
+    const states = await this.#statesOf(seen)
+    const visible = new Set(seen.filter((userId) => !states.get(userId)!.blocks.has(viewerId)))
+    if (userIds.includes(viewerId)) visible.add(viewerId)
     return visible
+  }
+
+  /** Asked for in one turn, so that those that are not in memory are looked up together. */
+  async #statesOf(userIds: readonly string[]): Promise<Map<string, UserState>> {
+    const loaded = await Promise.all(userIds.map(async (userId) => (await this.#users.load(userId)).state))
+    return new Map(userIds.map((userId, i) => [userId, loaded[i]!]))
   }
 
   /** Those who share a conversation with a user, or have it as a contact. */
   async #known(viewerId: string, userIds: readonly string[]): Promise<Set<string>> {
     const { readModels, shareHere } = this.#options
     const known = new Set(await readModels.memberships.sharing(viewerId, userIds))
-    for (const userId of userIds)
-      if (!known.has(userId) && (shareHere?.(viewerId, userId) || (await this.#users.load(userId)).state.contacts.has(viewerId)))
-        known.add(userId)
+    for (const userId of userIds) if (!known.has(userId) && shareHere?.(viewerId, userId)) known.add(userId)
+    const states = await this.#statesOf(userIds.filter((userId) => !known.has(userId)))
+    for (const [userId, { contacts }] of states) if (contacts.has(viewerId)) known.add(userId)
     return known
   }
 
