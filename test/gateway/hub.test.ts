@@ -28,7 +28,7 @@ async function givenHub(whenAsked: (log: LogWriter) => Promise<unknown>) {
     if (asked++ < 20) await whenAsked(log)
     return id === 'muted'
   }
-  const hub = new Hub({ store, readModels, logger: silent, fanoutOnWriteMembersMax: 500, loadState, isMuted })
+  const hub = new Hub({ store, readModels, logger: silent, fanoutOnWriteMembersMax: 500, loadState, isMuted, isStillMember: () => true })
   await hub.start()
   return { hub, log, settled: () => hub.reached(log.position) }
 }
