@@ -3,7 +3,7 @@ import { sql } from 'kysely'
 import type { AnyEvent, Content, ConversationEvent, RecordedFact, Role } from '../domain/events.js'
 import { bigints, booleans, integers, texts } from './arrays.js'
 import type { Database } from './database.js'
-import { type Page, type PageOptions, decodeCursor, isoTime, pageOf } from './pages.js'
+import { type Page, type PageOptions, PagedList, appliedOf, isoTime } from './pages.js'
 import { previewOf } from './preview.js'
 import { type Fold, PairMap, type Projection } from './projection.js'
 
@@ -328,14 +328,17 @@ export interface MemberItem {
   joinedAt: string
 }
 
+const memberList = new PagedList('members', ['number', 'number'])
+
 /** A page of the members in the order in which they joined. */
 export async function listMembers(db: Database, conversationId: string, { cursor, limit }: PageOptions): Promise<Page<MemberItem>> {
-  const [seq, rank] = decodeCursor(cursor, ['number', 'number']) ?? [-1, 0]
-  const { rows } = await sql<{ user_id: string; role: Role; joined_at: number; joined_seq: number; rank: number }>`
-    SELECT user_id, role, joined_at, joined_seq, rank FROM members
+  const [seq, rank] = memberList.after(conversationId, cursor) ?? [-1, 0]
+  const { rows } = await sql<{ user_id: string; role: Role; joined_at: number; joined_seq: number; rank: number; applied: string }>`
+    SELECT user_id, role, joined_at, joined_seq, rank, ${appliedOf('conversations')} AS applied FROM members
     WHERE conversation_id = ${conversationId} AND (joined_seq, rank) > (${seq}::integer, ${rank}::integer)
     ORDER BY joined_seq, rank LIMIT ${limit + 1}`.execute(db)
-  return pageOf(
+  return memberList.page(
+    conversationId,
     rows,
     limit,
     (row) => ({ userId: row.user_id, role: row.role, joinedAt: isoTime(row.joined_at) }),

@@ -7,7 +7,7 @@ import { sql } from 'kysely'
 import type { AnyEvent, ConversationType, RecordedFact } from '../domain/events.js'
 import { booleans, integers, texts } from './arrays.js'
 import type { Database } from './database.js'
-import { type Page, type PageOptions, decodeCursor, isoTime, pageOf } from './pages.js'
+import { type Page, type PageOptions, PagedList, isoTime } from './pages.js'
 import { type Fold, PairMap, type Projection } from './projection.js'
 
 export interface InboxTables {
@@ -253,6 +253,10 @@ interface LineRow {
 const isHidden = sql`(i.hidden_ordinal IS NOT NULL AND i.hidden_ordinal >= c.last_ordinal)`
 const picked = sql`i.conversation_id, i.pinned, i.muted, i.hidden_ordinal`
 
+const shownLines = new PagedList('inbox', ['boolean', 'string'])
+const hiddenLines = new PagedList('hidden', ['boolean', 'string'])
+const listOf = ({ hidden = false }: InboxOptions) => (hidden ? hiddenLines : shownLines)
+
 /** A page of a user's inbox, pinned on top, then by newest activity; `position`: the state of the log it shows. */
 export async function listInbox(db: Database, userId: string, options: InboxOptions): Promise<Page<InboxLine> & { position: string }> {
   const { rows } = await sql<LineRow>`
@@ -272,14 +276,15 @@ export async function listInbox(db: Database, userId: string, options: InboxOpti
     WHERE at.projection = 'inbox' ORDER BY line.pinned DESC, line.activity DESC`.execute(db)
   const found = rows.filter(({ conversation_id }) => conversation_id !== null)
   return {
-    ...pageOf(found, options.limit, toLine, (row) => [row.pinned, row.activity]),
+    ...listOf(options).page(userId, found, options.limit, toLine, (row) => [row.pinned, row.activity]),
     position: rows[0]?.applied ?? '',
   }
 }
 
 /** One more line than the page holds, of both kinds of conversations. */
-function lines(userId: string, { cursor, limit, hidden = false }: InboxOptions) {
-  const from = decodeCursor(cursor, ['boolean', 'string'])
+function lines(userId: string, options: InboxOptions) {
+  const { cursor, limit, hidden = false } = options
+  const from = listOf(options).after(userId, cursor)
   const beyond = (activity: ReturnType<typeof sql>) =>
     from === undefined ? sql`` : sql`AND (i.pinned, ${activity}) < (${from[0]}::boolean, ${from[1]}::text)`
   const merged = sql`coalesce(c.last_message_position, i.joined_position)`

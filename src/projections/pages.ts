@@ -1,4 +1,6 @@
+import { sql } from 'kysely'
 import { invalidField } from '../domain/errors.js'
+import type { EventStore, Position } from '../domain/event-store.js'
 
 /** One page of a list; `nextCursor` is null at the end. */
 export interface Page<Item> {
@@ -15,24 +17,77 @@ type Part = string | number | boolean
 type Kind = 'string' | 'number' | 'boolean'
 type PartOf<K extends Kind> = K extends 'string' ? string : K extends 'number' ? number : boolean
 
-/** Where a page ended, opaque to the client. */
-export const encodeCursor = (parts: readonly Part[]) => Buffer.from(JSON.stringify(parts)).toString('base64url')
+type Parts<Kinds extends readonly Kind[]> = { [I in keyof Kinds]: PartOf<Kinds[I]> }
+
+/** A row that a page ends with. `applied`: how far the tables were, of which the row was read. */
+interface PagedRow {
+  applied: Position
+}
+
+/** Adds `applied` to the rows of a page. */
+export const appliedOf = (projection: string) => sql<Position>`(SELECT position FROM checkpoints WHERE projection = ${sql.lit(projection)})`
+
+/** The list, whose it is, and the position as of which the page was read come before the parts that say where it ended. */
+const HEADING_KINDS = ['string', 'string', 'string'] as const
 
 /**
- * What `encodeCursor` made, checked, since it comes back from outside.
+ * A list that is given in pages. A cursor is opaque to the client and carries the name of its list, the user or conversation that the
+ * list is of, and a position, by which the log tells whether the page was its own.
+ */
+export class PagedList<const Kinds extends readonly Kind[]> {
+  readonly #name: string
+  readonly #kinds: Kinds
+
+  /** `kinds`: of the parts that say where a page ended. */
+  constructor(name: string, kinds: Kinds) {
+    this.#name = name
+    this.#kinds = kinds
+  }
+
+  /** Where the page before ended; undefined: the beginning. @throws {Refusal} invalid_request where the cursor is not of this list */
+  after(owner: string, cursor: string | undefined): Parts<Kinds> | undefined {
+    if (cursor === undefined) return undefined
+    const [name, of, , ...parts] = parseCursor(cursor, this.#kinds)
+    if (name !== this.#name || of !== owner) throw foreignCursor()
+    return parts as Parts<Kinds>
+  }
+
+  /** Rows were asked for with `limit + 1`: the one too many says that there is a next page. */
+  page<Row extends PagedRow, Item>(
+    owner: string,
+    rows: readonly Row[],
+    limit: number,
+    toItem: (row: Row) => Item,
+    partsOf: (row: Row) => Parts<Kinds>,
+  ): Page<Item> {
+    const kept = rows.slice(0, limit)
+    const last = kept.at(-1)
+    const isEnd = rows.length <= limit || last === undefined
+    return { items: kept.map(toItem), nextCursor: isEnd ? null : encodeCursor([this.#name, owner, last.applied, ...partsOf(last)]) }
+  }
+}
+
+/**
+ * Before the tables are asked: a cursor of another log would pass over rows that its reader has never seen.
  * @throws {Refusal} invalid_request
  */
-export function decodeCursor<const Kinds extends readonly Kind[]>(
-  text: string | undefined,
-  kinds: Kinds,
-): { [I in keyof Kinds]: PartOf<Kinds[I]> } | undefined {
-  if (text === undefined) return undefined
-  const parts = parseParts(text)
-  const fits =
-    parts?.length === kinds.length && parts.every((part, i) => isOfKind(part, kinds[i]!)) && encodeCursor(parts as Part[]) === text
-  if (!fits) throw invalidField('cursor', 'is not one that this list has given: leave it out to begin at the start')
-  return parts as { [I in keyof Kinds]: PartOf<Kinds[I]> }
+export async function requireCursorOfThisLog(cursor: string | undefined, store: Pick<EventStore, 'confirms'>): Promise<void> {
+  if (cursor !== undefined && !(await store.confirms(parseCursor(cursor)[2]))) throw foreignCursor()
 }
+
+const encodeCursor = (parts: readonly Part[]) => Buffer.from(JSON.stringify(parts)).toString('base64url')
+
+/** What `encodeCursor` made, checked, since it comes back from outside; `kinds` of what follows the heading, where they are known. */
+function parseCursor(text: string, kinds?: readonly Kind[]): [name: string, owner: string, position: Position, ...parts: Part[]] {
+  const parts = parseParts(text)
+  const expected = [...HEADING_KINDS, ...(kinds ?? [])]
+  const isWhole = kinds === undefined ? (parts?.length ?? 0) >= expected.length : parts?.length === expected.length
+  const fits = isWhole && expected.every((kind, i) => isOfKind(parts![i], kind)) && encodeCursor(parts as Part[]) === text
+  if (!fits) throw foreignCursor()
+  return parts as [string, string, string, ...Part[]]
+}
+
+const foreignCursor = () => invalidField('cursor', 'is not one that this list has given: leave it out to begin at the start')
 
 function parseParts(text: string): unknown[] | undefined {
   try {
@@ -47,18 +102,6 @@ const INTEGER_MAX = 2 ** 31 - 1
 function isOfKind(part: unknown, kind: Kind): boolean {
   if (kind === 'number') return Number.isInteger(part) && (part as number) >= 0 && (part as number) <= INTEGER_MAX
   return typeof part === kind && !(typeof part === 'string' && (part.includes('\0') || !part.isWellFormed()))
-}
-
-/** Rows were asked for with `limit + 1`: the one too many says that there is a next page. */
-export function pageOf<Row, Item>(
-  rows: readonly Row[],
-  limit: number,
-  toItem: (row: Row) => Item,
-  cursorOf: (row: Row) => readonly Part[],
-): Page<Item> {
-  const kept = rows.slice(0, limit)
-  const last = kept.at(-1)
-  return { items: kept.map(toItem), nextCursor: rows.length > limit && last !== undefined ? encodeCursor(cursorOf(last)) : null }
 }
 
 /** A time as answers write it. */

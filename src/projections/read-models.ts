@@ -12,7 +12,7 @@ import { type Database, READ_SCHEMA, asRefusal, isLoss, isOfOtherShape, openRead
 import { type HistoryOptions, type Message, type MessagePage, findMessage, historyProjection, listMessages } from './history.js'
 import { type InboxOptions, inboxProjection, listInbox } from './inbox.js'
 import { departuresAfter, findSharing, membershipsOfUsers } from './memberships.js'
-import type { PageOptions } from './pages.js'
+import { type PageOptions, requireCursorOfThisLog } from './pages.js'
 import type { Projection } from './projection.js'
 import { Projector, type ProjectorStatus } from './projector.js'
 import { Pulse } from './pulse.js'
@@ -196,6 +196,12 @@ export class ReadModels {
     }
   }
 
+  /** A page of a list that gives cursors. @throws {Refusal} invalid_request where the cursor is not of this log */
+  async #page<T>({ cursor }: PageOptions, query: (db: Database) => Promise<T>): Promise<T> {
+    await requireCursorOfThisLog(cursor, this.#options.store)
+    return this.#answer(query)
+  }
+
   #doubt(): void {
     this.#isCurrent = false
     this.#pulse.look()
@@ -225,11 +231,11 @@ export class ReadModels {
   }
 
   readonly members = {
-    list: (conversationId: string, options: PageOptions) => this.#read((db) => listMembers(db, conversationId, options)),
+    list: (conversationId: string, options: PageOptions) => this.#page(options, (db) => listMembers(db, conversationId, options)),
   }
 
   readonly inbox = {
-    list: (userId: string, options: InboxOptions) => this.#read((db) => listInbox(db, userId, options)),
+    list: (userId: string, options: InboxOptions) => this.#page(options, (db) => listInbox(db, userId, options)),
   }
 
   readonly unreadCounts = {
@@ -250,7 +256,7 @@ export class ReadModels {
   )
 
   readonly receipts = {
-    list: (conversationId: string, options: ReceiptsOptions) => this.#read((db) => listReceipts(db, conversationId, options)),
+    list: (conversationId: string, options: ReceiptsOptions) => this.#page(options, (db) => listReceipts(db, conversationId, options)),
     after: (conversationIds: readonly string[], position: Position) => inTime(this.#receiptsAfter.find({ conversationIds, position })),
   }
 
@@ -259,16 +265,16 @@ export class ReadModels {
   }
 
   readonly contacts = {
-    list: (userId: string, options: PageOptions) => this.#read((db) => listRelations(db, 'contacts', userId, options)),
+    list: (userId: string, options: PageOptions) => this.#page(options, (db) => listRelations(db, 'contacts', userId, options)),
     whoHave: (userId: string) => inTime(this.#contactOwners.find(userId)),
   }
 
   readonly blocks = {
-    list: (userId: string, options: PageOptions) => this.#read((db) => listRelations(db, 'blocks', userId, options)),
+    list: (userId: string, options: PageOptions) => this.#page(options, (db) => listRelations(db, 'blocks', userId, options)),
   }
 
   readonly devices = {
-    list: (userId: string, options: PageOptions) => this.#read((db) => listDevices(db, userId, options)),
+    list: (userId: string, options: PageOptions) => this.#page(options, (db) => listDevices(db, userId, options)),
   }
 
   readonly memberships = {

@@ -5,7 +5,7 @@ import type { AnyEvent, RecordedFact } from '../domain/events.js'
 import { rowsByQuestion } from '../gatherer.js'
 import { bigints, integers, texts } from './arrays.js'
 import type { Database } from './database.js'
-import { type Page, type PageOptions, decodeCursor, isoTimeOrNull, pageOf } from './pages.js'
+import { type Page, type PageOptions, PagedList, appliedOf, isoTimeOrNull } from './pages.js'
 import { type Fold, PairMap, type Projection } from './projection.js'
 
 export interface ReceiptsTables {
@@ -141,6 +141,7 @@ interface ReceiptRow {
   delivered_at: number | null
   joined_seq: number
   rank: number
+  applied: Position
 }
 
 export interface ReceiptsOptions extends PageOptions {
@@ -148,13 +149,17 @@ export interface ReceiptsOptions extends PageOptions {
   readBy?: number | undefined
 }
 
+const receiptList = new PagedList('receipts', ['number', 'number'])
+
 /** A page of the members in the order in which they joined, with their cursors. */
 export async function listReceipts(
   db: Database,
   conversationId: string,
   { cursor, limit, readBy }: ReceiptsOptions,
 ): Promise<Page<Receipt>> {
-  const [seq, rank] = decodeCursor(cursor, ['number', 'number']) ?? [-1, 0]
+  // Those who have read one message are a list of their own.
+  const owner = readBy === undefined ? conversationId : `${conversationId} ${readBy}`
+  const [seq, rank] = receiptList.after(owner, cursor) ?? [-1, 0]
   const whoRead =
     readBy === undefined
       ? sql``
@@ -162,11 +167,12 @@ export async function listReceipts(
     AND r.read_seq >= ${readBy}::bigint
     AND m.user_id IS DISTINCT FROM (SELECT sender_id FROM messages WHERE conversation_id = ${conversationId} AND seq = ${readBy}::bigint)`
   const { rows } = await sql<ReceiptRow>`
-    SELECT m.user_id, m.joined_seq, m.rank, r.read_seq, r.read_at, r.delivered_seq, r.delivered_at
+    SELECT m.user_id, m.joined_seq, m.rank, r.read_seq, r.read_at, r.delivered_seq, r.delivered_at,
+      ${appliedOf('receipts')} AS applied
     FROM members m LEFT JOIN receipts r ON r.conversation_id = m.conversation_id AND r.user_id = m.user_id
     WHERE m.conversation_id = ${conversationId} AND (m.joined_seq, m.rank) > (${seq}::integer, ${rank}::integer) ${whoRead}
     ORDER BY m.joined_seq, m.rank LIMIT ${limit + 1}`.execute(db)
-  return pageOf(rows, limit, toReceipt, (row) => [row.joined_seq, row.rank])
+  return receiptList.page(owner, rows, limit, toReceipt, (row) => [row.joined_seq, row.rank])
 }
 
 const toReceipt = (row: ReceiptRow): Receipt => ({

@@ -4,7 +4,7 @@ import type { AnyEvent, JsonObject, Profile, RecordedFact } from '../domain/even
 import { rowsByQuestion } from '../gatherer.js'
 import { bigints, texts } from './arrays.js'
 import type { Database } from './database.js'
-import { type Page, type PageOptions, decodeCursor, isoTime, pageOf } from './pages.js'
+import { type Page, type PageOptions, PagedList, appliedOf, isoTime } from './pages.js'
 import { type Fold, PairMap, type Projection } from './projection.js'
 
 export type UsersTables = {
@@ -150,6 +150,9 @@ export interface UserItem {
   userId: string
 }
 
+const relationLists = { contacts: new PagedList('contacts', ['string']), blocks: new PagedList('blocks', ['string']) }
+const deviceList = new PagedList('devices', ['string'])
+
 /** A page of a user's contacts or blocks, by user id. */
 export async function listRelations(
   db: Database,
@@ -157,17 +160,19 @@ export async function listRelations(
   userId: string,
   { cursor, limit }: PageOptions,
 ): Promise<Page<UserItem>> {
-  const [after] = decodeCursor(cursor, ['string']) ?? ['']
+  const list = relationLists[table]
+  const [after] = list.after(userId, cursor) ?? ['']
   const rows = await db
     .withTables<UsersTables>()
     .selectFrom(table)
-    .select('other_user_id')
+    .select(['other_user_id', appliedOf('users').as('applied')])
     .where('user_id', '=', userId)
     .where('other_user_id', '>', after)
     .orderBy('other_user_id')
     .limit(limit + 1)
     .execute()
-  return pageOf(
+  return list.page(
+    userId,
     rows,
     limit,
     (row) => ({ userId: row.other_user_id }),
@@ -182,17 +187,18 @@ export interface DeviceItem {
 
 /** A page of a user's devices, by device id. */
 export async function listDevices(db: Database, userId: string, { cursor, limit }: PageOptions): Promise<Page<DeviceItem>> {
-  const [after] = decodeCursor(cursor, ['string']) ?? ['']
+  const [after] = deviceList.after(userId, cursor) ?? ['']
   const rows = await db
     .withTables<UsersTables>()
     .selectFrom('devices')
-    .select(['device_id', 'first_seen_at'])
+    .select(['device_id', 'first_seen_at', appliedOf('users').as('applied')])
     .where('user_id', '=', userId)
     .where('device_id', '>', after)
     .orderBy('device_id')
     .limit(limit + 1)
     .execute()
-  return pageOf(
+  return deviceList.page(
+    userId,
     rows,
     limit,
     (row) => ({ deviceId: row.device_id, firstSeenAt: isoTime(row.first_seen_at) }),

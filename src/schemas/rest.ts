@@ -50,7 +50,11 @@ const MinPosition = Type.Optional({
     'The `position` of a write: waits up to 5 s until the answer shows it, else `unavailable`; one that is not of this log is `invalid_request`',
 } as typeof Position)
 const Cursor = Type.Optional(
-  Type.String({ maxLength: 1_000, description: 'The `nextCursor` of the page before', examples: ['WyJib2IiXQ'] }),
+  Type.String({
+    maxLength: 1_000,
+    description: 'The `nextCursor` of the page before; one of another list or another log is `invalid_request`',
+    examples: ['WyJjb250YWN0cyIsImFsaWNlIiwiMDAwMDAwMDAwMDAwNDcxMS5BYjNkRV85eCIsImJvYiJd'],
+  }),
 )
 export const Limit = Type.Optional(
   Type.Integer({ minimum: 1, maximum: PAGE_MAX, default: PAGE_DEFAULT, description: 'How many at most', examples: [50] }),

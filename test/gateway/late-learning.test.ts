@@ -74,7 +74,6 @@ test('events go on to everybody while what somebody who joins needs does not com
       await silence
       return conversations.stateOf(id)
     },
-    isStillMember: () => true,
     isMuted: async (userId, id) => {
       await silence
       return (await users.load(userId)).state.marks.get(id)?.muted ?? false

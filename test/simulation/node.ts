@@ -5,6 +5,7 @@ import type { Logger } from '../../src/domain/logger.js'
 import { followStates } from '../../src/domain/state-follower.js'
 import { Users } from '../../src/domain/users.js'
 import { Gateway } from '../../src/gateway/gateway.js'
+import { Load } from '../../src/load/load.js'
 import { LocalOnlineDevices } from '../../src/gateway/local-online-devices.js'
 import { noSignals } from '../../src/gateway/signals.js'
 import { InMemoryEventStore } from '../support/in-memory-event-store.js'
@@ -73,6 +74,8 @@ export class SimulatedNode {
       authenticator: trusting(),
       online: new LocalOnlineDevices({ graceMs: 5_000 }),
       signals: noSignals(),
+      load: new Load({ now: () => clock.now, userUnitsPerSecond: Infinity }),
+      handshakes: { perAddressMax: 0, max: 0, trustedProxies: [] },
       framesPerSecond: undefined,
       allowedOrigins: [],
     })
