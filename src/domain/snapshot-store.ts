@@ -1,6 +1,9 @@
 import type { Position } from './event-store.js'
 
-/** A stream's fold up to a revision. Disposable: without it a stream is folded from its beginning. */
+/**
+ * A stream's fold up to a revision. Disposable: without it a stream is folded from its beginning.
+ * Whoever loads one believes it only where the log has an event with this hash at this revision.
+ */
 export interface Snapshot {
   /** Of the shape of `state`; another version is ignored. */
   version: number
@@ -13,5 +16,8 @@ export interface Snapshot {
 
 export interface SnapshotStore {
   load(stream: string): Promise<Snapshot | undefined>
+  /** Replaces one of a lower revision. */
   save(stream: string, snapshot: Snapshot): Promise<void>
+  /** Forgets the snapshot at this revision with this hash, and no other. */
+  discard(stream: string, revision: number, hash: string): Promise<void>
 }

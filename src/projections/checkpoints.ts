@@ -1,6 +1,7 @@
 /** How far each projection is, and what it was built as; the tables of the read side that are no projection's. */
 import { sql } from 'kysely'
 import type { EventStore, Position } from '../domain/event-store.js'
+import type { Logger } from '../domain/logger.js'
 import { texts } from './arrays.js'
 import { type Database, READ_SCHEMA } from './database.js'
 import type { Projection } from './projection.js'
@@ -15,6 +16,9 @@ export interface Checkpoint {
 
 /** The version of tables that are to be built anew. */
 const TO_BE_REBUILT = 0
+
+const OTHER_LOG =
+  'The read models and snapshots are not of this log, which was begun anew or restored, or they are of an earlier version: they are built anew'
 
 /** Always by its full name: the connections of a rebuild look into another schema. */
 export const checkpointsTable = sql.table(`${READ_SCHEMA}.checkpoints`)
@@ -38,8 +42,11 @@ const ddl = `
     END IF;
   END $$;`
 
-/** Creates what is missing; safe to run by every process at every start. `db`: a writer of the read schema. */
-export async function migrate(db: Database, projections: readonly Projection[], store: EventStore): Promise<void> {
+/**
+ * Creates what is missing, and gives up what is not of this log; safe to run by every process at every start, and by each that begins
+ * to project. `db`: a writer of the read schema.
+ */
+export async function migrate(db: Database, projections: readonly Projection[], store: EventStore, logger: Logger): Promise<void> {
   const { events } = await store.readAll(undefined, { limit: 1 })
   await db.transaction().execute(async (trx) => {
     // Two processes that start together would both create.
@@ -47,9 +54,27 @@ export async function migrate(db: Database, projections: readonly Projection[], 
     await sql.raw(ddl).execute(trx)
     const known = await loadCheckpoints(trx)
     // Of an empty log the read models are empty tables; of another they are built, and then served.
-    if (known.size === 0 && events.length === 0) await createAll(trx, projections)
-    else for (const projection of projections) await adopt(trx, projection, known.get(projection.name))
+    if (known.size === 0 && events.length === 0) return createAll(trx, projections)
+    if (!(await areOfThisLog(known.values(), store))) {
+      await giveUp(trx)
+      logger.warn({}, OTHER_LOG)
+    }
+    for (const projection of projections) await adopt(trx, projection, known.get(projection.name))
   })
+}
+
+/** Whether the log has what the tables were built from: a log that was begun anew or restored has other events at those places. */
+export async function areOfThisLog(checkpoints: Iterable<Checkpoint>, store: Pick<EventStore, 'confirms'>): Promise<boolean> {
+  const positions = new Set(Array.from(checkpoints, ({ position }) => position))
+  positions.delete('')
+  for (const position of positions) if (!(await store.confirms(position))) return false
+  return true
+}
+
+/** Nothing is read from the tables any more until they are rebuilt; and whoever still projects into them begins anew. */
+async function giveUp(trx: Database): Promise<void> {
+  await sql`UPDATE ${checkpointsTable} SET version = ${TO_BE_REBUILT}, position = ''`.execute(trx)
+  await sql.raw(`TRUNCATE ${READ_SCHEMA}.snapshots`).execute(trx)
 }
 
 async function createAll(trx: Database, projections: readonly Projection[]): Promise<void> {

@@ -123,9 +123,9 @@ export class Projector {
 
   /** On one connection: it holds the leadership, so that whoever loses it can write nothing more. */
   async #session(db: Database, lost: AbortSignal): Promise<void> {
-    const { applied, projections, store, onDoubt } = this.#options
+    const { applied, projections, store, logger, onDoubt } = this.#options
     if (!(await this.#becomeLeader(db))) return
-    await migrate(db, projections, store)
+    await migrate(db, projections, store, logger)
     onDoubt()
     applied.isOwn = true
     while (!this.#stopped) {

@@ -6,7 +6,7 @@ import type { Logger } from '../domain/logger.js'
 import { READ_WAIT_MS_MAX, withDeadline } from '../domain/waits.js'
 import { Gatherer } from '../gatherer.js'
 import { Applied } from './applied.js'
-import { type Checkpoint, furthest, isCurrent, loadCheckpoints, migrate } from './checkpoints.js'
+import { type Checkpoint, areOfThisLog, furthest, isCurrent, loadCheckpoints, migrate } from './checkpoints.js'
 import { conversationsProjection, listMembers } from './conversations.js'
 import { type Database, READ_SCHEMA, asRefusal, isLoss, isOfOtherShape, openReaders, openWriters } from './database.js'
 import { type HistoryOptions, type Message, type MessagePage, findMessage, historyProjection, listMessages } from './history.js'
@@ -83,7 +83,7 @@ export class ReadModels {
   readonly #applied: Applied
   readonly #projector: Projector | undefined
   readonly #pulse: Pulse
-  /** The tables have the shape that this program knows. */
+  /** The tables have the shape that this program knows, and are of its log. */
   #isCurrent = false
   readonly #read: Read = (query) => this.#answer(query)
 
@@ -141,10 +141,10 @@ export class ReadModels {
   }
 
   async #migrate(): Promise<void> {
-    const { connectionString, store } = this.#options
+    const { connectionString, store, logger } = this.#options
     const db = openWriters(connectionString, READ_SCHEMA)
     try {
-      await migrate(db, this.#projections, store)
+      await migrate(db, this.#projections, store, logger)
     } finally {
       await db.destroy()
     }
@@ -208,7 +208,8 @@ export class ReadModels {
   }
 
   async #checkTables(): Promise<void> {
-    this.#isCurrent = this.#areCurrent(await loadCheckpoints(this.#db))
+    const checkpoints = await loadCheckpoints(this.#db)
+    this.#isCurrent = this.#areCurrent(checkpoints) && (await areOfThisLog(checkpoints.values(), this.#options.store))
     if (!this.#isCurrent) throw unavailable('The read models are being rebuilt: try again in a while.')
   }
 

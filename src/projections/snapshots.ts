@@ -66,6 +66,12 @@ export class PostgresSnapshotStore implements SnapshotStore {
       WHERE (excluded.version, excluded.revision) > (s.version, s.revision)`
     await query.execute(this.#db).catch(refuse)
   }
+
+  async discard(stream: string, revision: number, hash: string): Promise<void> {
+    await sql`DELETE FROM snapshots WHERE stream = ${stream} AND revision = ${revision}::integer AND hash = ${hash}`
+      .execute(this.#db)
+      .catch(refuse)
+  }
 }
 
 function refuse(error: unknown): never {

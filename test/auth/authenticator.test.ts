@@ -27,7 +27,7 @@ interface SetUp {
 }
 
 function setUp({ jwksUrl, now, claims, logger = silent }: SetUp = {}): { authenticator: Authenticator; users: Users } {
-  const snapshots = { load: async () => undefined, save: async () => {} }
+  const snapshots = { load: async () => undefined, save: async () => {}, discard: async () => {} }
   const users = new Users({ store: new InMemoryEventStore(), snapshots, logger: silent, cacheWeightMax: 1 << 20 })
   const options = { ...(now ? { now } : {}), ...(claims ? { claims } : {}) }
   const authenticator = createAuthenticator({ appKeys, jwtSecret, jwksUrl, users, logger, ...options })

@@ -5,7 +5,7 @@ import { Users } from '../../src/domain/users.js'
 import { InMemoryEventStore } from '../support/in-memory-event-store.js'
 import { silent } from '../support/read-side.js'
 
-const snapshots = { load: async () => undefined, save: async () => {} }
+const snapshots = { load: async () => undefined, save: async () => {}, discard: async () => {} }
 const requester = { actor: { userId: 'alice' }, correlationId: 'test' }
 const T = 1_700_000_000_000
 

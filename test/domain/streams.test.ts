@@ -2,6 +2,7 @@ import { setImmediate as nextTurn } from 'node:timers/promises'
 import { describe, expect, test } from 'vitest'
 import { Refusal } from '../../src/domain/errors.js'
 import { type Append, NO_STREAM, type RecordedEvent, StoreUnavailable } from '../../src/domain/event-store.js'
+import type { Snapshot } from '../../src/domain/snapshot-store.js'
 import { type Folded } from '../../src/domain/write-path/streams.js'
 import { findBrokenLink } from '../support/hash-chain.js'
 import {
@@ -536,7 +537,8 @@ describe('a cold stream', () => {
     const cold = await notesStreams({ store, snapshots }).load('c')
     expect({ ...cold, state: { ...cold.state, seqs: 0 } }).toEqual({ ...warm, state: { ...warm.state, seqs: 0 } })
     expect(cold.state.seqs.equals(warm.state.seqs)).toBe(true)
-    expect(asked).toEqual([600])
+    // The event that the snapshot ends with, and what is new.
+    expect(asked).toEqual([599])
   })
 
   test('that was evicted comes back the same, and goes on', async () => {
@@ -573,6 +575,26 @@ describe('snapshots', () => {
     for (let n = 0; n < 20; n += 1) await execute(say(`x${n}`))
     expect(streams.peek('c')).toBeUndefined()
     expect(saves).toBe(1)
+  })
+
+  test('of another log are dropped, and the state is folded from the beginning', async () => {
+    const { store, snapshots, sayMany } = setUp()
+    await sayMany(600)
+    const saved = JSON.parse(snapshots.saved.get(STREAM)!) as Snapshot
+    const ofOtherLogs: [string, Snapshot][] = [
+      ['another event at the same place', { ...saved, hash: 'x'.repeat(43) }],
+      ['the same event at an earlier place', { ...saved, revision: saved.revision - 1 }],
+      ['beyond the end of the stream', { ...saved, revision: 700 }],
+    ]
+    for (const [name, snapshot] of ofOtherLogs) {
+      snapshots.saved.set(STREAM, JSON.stringify({ ...snapshot, state: { said: 9_999 } }))
+      const logger = new LogBook()
+      const loaded = await notesStreams({ store, snapshots, logger }).load('c')
+      expect([name, loaded.revision, loaded.state.said]).toEqual([name, 599, 600])
+      expect(logger.lines).toEqual(['warn: a snapshot is not of this log: it is dropped, and the stream is folded from its beginning'])
+      // It does not stand in the way of those of this log: what loads it saves one anew.
+      expect(JSON.parse(snapshots.saved.get(STREAM)!)).toMatchObject({ revision: 599, hash: saved.hash })
+    }
   })
 
   test('that can not be saved are harmless', async () => {

@@ -11,7 +11,7 @@ import { migrate } from '../../src/projections/checkpoints.js'
 import { InMemoryEventStore, InMemoryLog } from '../support/in-memory-event-store.js'
 import { LogWriter, text } from '../support/log-writer.js'
 import { type TestPostgres, startTestPostgres } from '../support/postgres.js'
-import { dumpTables } from '../support/read-side.js'
+import { dumpTables, silent } from '../support/read-side.js'
 
 let postgres: TestPostgres
 let small: { db: Database; connectionString: string }
@@ -32,7 +32,7 @@ afterAll(async () => {
 async function openTables(fanoutOnWriteMax: number) {
   const connectionString = await postgres.createDatabase()
   const db = openWriters(connectionString, READ_SCHEMA)
-  await migrate(db, allProjections(fanoutOnWriteMax), new InMemoryEventStore())
+  await migrate(db, allProjections(fanoutOnWriteMax), new InMemoryEventStore(), silent)
   return { db, connectionString }
 }
 

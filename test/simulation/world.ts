@@ -98,6 +98,12 @@ export class World {
         if (!weather.chance(0.2)) this.snapshots.set(stream, JSON.parse(JSON.stringify(snapshot)) as Snapshot)
         await weather.travel()
       },
+      discard: async (stream, revision, hash) => {
+        await weather.travel()
+        weather.requireTables()
+        const kept = this.snapshots.get(stream)
+        if (kept?.revision === revision && kept.hash === hash) this.snapshots.delete(stream)
+      },
     }
   }
 

@@ -2,6 +2,7 @@ import { pino } from 'pino'
 import { afterAll, afterEach, beforeAll, expect } from 'vitest'
 import { type App, startApp } from '../../src/app.js'
 import { loadConfig } from '../../src/config.js'
+import type { Logger } from '../../src/domain/logger.js'
 import { loadSecrets } from '../../src/secrets.js'
 import type { Times } from '../../src/gateway/times.js'
 import { startLog, withoutLog } from './logs.js'
@@ -13,17 +14,18 @@ import { APP_SECRET, JWT_SECRET, World } from './world.js'
 export interface AppServerOptions {
   env?: Record<string, string>
   times?: Partial<Times>
+  logger?: Logger
 }
 
 /** A server in this process, on a database of its own. */
-export async function startAppServer(connectionString: string, { env = {}, times }: AppServerOptions = {}): Promise<App> {
+export async function startAppServer(connectionString: string, { env = {}, times, logger }: AppServerOptions = {}): Promise<App> {
   const config = loadConfig({ PORT: '0', APP_KEYS: `app:${APP_SECRET}`, JWT_SECRET, FRAMES_PER_SECOND: '0', LOG_LEVEL: 'error', ...env })
   const secrets = await loadSecrets(config)
   return startApp({
     config,
     secrets,
     connectionString,
-    logger: pino({ level: config.logLevel }),
+    logger: logger ?? pino({ level: config.logLevel }),
     ...(times === undefined ? {} : { times }),
   })
 }

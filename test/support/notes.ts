@@ -115,7 +115,15 @@ export class InMemorySnapshots implements SnapshotStore {
   async save(stream: string, snapshot: Snapshot): Promise<void> {
     this.saves += 1
     if (this.failure) throw this.failure
+    const saved = JSON.parse(this.saved.get(stream) ?? '{"version":0,"revision":-1}') as Snapshot
+    if (snapshot.version < saved.version || (snapshot.version === saved.version && snapshot.revision <= saved.revision)) return
     this.saved.set(stream, JSON.stringify(snapshot))
+  }
+
+  async discard(stream: string, revision: number, hash: string): Promise<void> {
+    if (this.failure) throw this.failure
+    const saved = JSON.parse(this.saved.get(stream) ?? '{}') as Partial<Snapshot>
+    if (saved.revision === revision && saved.hash === hash) this.saved.delete(stream)
   }
 }
 

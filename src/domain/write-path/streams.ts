@@ -430,14 +430,14 @@ export class Streams<State, Command, Context, Event extends AnyEvent> {
 
   async #loadCold(id: string): Promise<Folded<State>> {
     try {
-      const start = await this.#loadSnapshot(this.#decider.streamOf(id))
-      let folded = await this.#foldTail(id, start)
+      const cold = await this.#foldCold(id)
+      let { folded } = cold
       while (this.#isBehind(id, folded)) {
         const further = await this.#foldTail(id, folded)
         if (further === folded) break
         folded = further
       }
-      this.#keep(id, folded, start.revision)
+      this.#keep(id, folded, cold.snapshotRevision)
       return folded
     } catch (error) {
       if (error instanceof StoreUnavailable) throw unavailable('The log can not be read now: ask again.', error)
@@ -470,23 +470,51 @@ export class Streams<State, Command, Context, Event extends AnyEvent> {
     }
   }
 
-  async #loadSnapshot(stream: string): Promise<Folded<State>> {
+  /** Folds from the snapshot, where the log has the event that it ends with, else from the beginning. */
+  async #foldCold(id: string): Promise<{ folded: Folded<State>; snapshotRevision: number }> {
+    const stream = this.#decider.streamOf(id)
+    const snapshot = await this.#findSnapshot(stream)
+    if (snapshot) {
+      // One event more than is new: the one that the snapshot ends with.
+      const page = await this.#store.readStream(stream, {
+        from: snapshot.revision,
+        limit: TAIL_PAGE + 1,
+        bytesMax: TAIL_PAGE_BYTES_MAX,
+      })
+      const [last, ...tail] = page.events
+      if (last?.revision === snapshot.revision && last.metadata.hash === snapshot.hash) {
+        const folded = this.#fold({ ...snapshot, position: last.position }, tail)
+        return { folded: page.isEnd ? folded : await this.#foldTail(id, folded), snapshotRevision: snapshot.revision }
+      }
+      await this.#discardSnapshot(stream, snapshot)
+    }
+    const nothing = { state: this.#decider.initial, revision: NO_STREAM, position: '', hash: '' }
+    return { folded: await this.#foldTail(id, nothing), snapshotRevision: NO_STREAM }
+  }
+
+  async #findSnapshot(stream: string): Promise<Folded<State> | undefined> {
     try {
       const late = () => unavailable('The snapshot has not come in time.')
       const snapshot = await withDeadline(this.#snapshots.load(stream), SNAPSHOT_LOAD_MS_MAX, late)
-      if (snapshot?.version === this.#decider.snapshotVersion) {
-        return {
-          state: this.#decider.fromJson(snapshot.state),
-          revision: snapshot.revision,
-          position: snapshot.position,
-          hash: snapshot.hash,
-        }
-      }
+      if (snapshot?.version !== this.#decider.snapshotVersion) return undefined
+      const { revision, position, hash } = snapshot
+      return { state: this.#decider.fromJson(snapshot.state), revision, position, hash }
     } catch (error) {
       // Snapshots make loading sooner, never possible.
       if (!isOutage(error)) this.#logger.warn({ err: error, stream }, 'a snapshot was not loaded')
+      return undefined
     }
-    return { state: this.#decider.initial, revision: NO_STREAM, position: '', hash: '' }
+  }
+
+  /** A snapshot of another log, or of a time that a restore has cut off, would keep those of this log out: the higher revision stays. */
+  async #discardSnapshot(stream: string, { revision, hash }: Folded<State>): Promise<void> {
+    this.#logger.warn({ stream, revision }, 'a snapshot is not of this log: it is dropped, and the stream is folded from its beginning')
+    try {
+      await this.#snapshots.discard(stream, revision, hash)
+    } catch (error) {
+      // It is ignored again by whoever loads it next.
+      if (!isOutage(error)) this.#logger.warn({ err: error, stream }, 'a snapshot was not dropped')
+    }
   }
 
   /** Whether the feed has brought more than this. */
