@@ -25,6 +25,9 @@ const pureLibraries = ['immutable', 'lru-cache', 'canonicalize', 'node:crypto', 
 // commands/database.ts starts the embedded Postgres for the commands that need a database.
 const compositionRoots = ['app.ts', 'commands/database.ts']
 
+/** conversation-reads.ts hands each read to CheckedReads; resume.ts what it has read, before it is sent. */
+const checkedReaders = ['api/conversation-reads.ts', 'gateway/resume.ts']
+
 function sourceOf(path: string, text: string): Source {
   const code = text.replace(/\/\*[\s\S]*?\*\//g, '').replace(/^\s*\/\/.*$/gm, '')
   const specifiers = [...code.matchAll(/(?:\bfrom|(?<!['"])\bimport)\s*\(?\s*['"]([^'"]+)['"]/g)].map(([, specifier]) => specifier!)
@@ -91,6 +94,15 @@ const rules: Record<string, (files: readonly Source[]) => string[]> = {
       .map(({ path }) => path),
 
   'no file imports itself through others: a cycle is one file in pieces': (files) => cyclesOf(files),
+
+  'conversations are read through CheckedReads by api and gateway: what is shown is checked after it was read': (files) =>
+    files.flatMap(({ path, text }) =>
+      isIn(path, 'api', 'gateway') && !checkedReaders.includes(path)
+        ? [...text.matchAll(/\breadModels\s*\.\s*(?:history|members|inbox|unreadCounts|receipts)\b|\breadStream\s*\(/g)].map(
+            ([read]) => `${path} reads by ${read}`,
+          )
+        : [],
+    ),
 
   'every import names a file that is there': (files) =>
     edges(files)
@@ -162,6 +174,11 @@ const faults: Record<string, [path: string, text: string][]> = {
     ['a.ts', `import './b.js'`],
     ['b.ts', `import './c.js'`],
     ['c.ts', `import './a.js'`],
+  ],
+  'conversations are read': [
+    ['api/routes/a.ts', `const page = await readModels.history.list(id, bounds)`],
+    ['gateway/a.ts', `const events = await this.#options.store.readStream(stream, asked)`],
+    ['api/b.ts', `const found = await parts.readModels\n  .members.list(id)`],
   ],
   'every import': [['a.ts', `import './gone.js'`]],
   'exports have': [

@@ -1,4 +1,4 @@
-import { type ClientEvent, encodeEvent, messageShownBy, messageShownIn } from './client-event.js'
+import { type ClientEvent, blankRecalled, encodeEvent, messageShownBy, messageShownIn } from './client-event.js'
 import { memberOf } from './conversation/decide.js'
 import type { Member } from './conversation/members.js'
 import { type ConversationState, exists, recentlyRecalled, windowStart } from './conversation/state.js'
@@ -192,7 +192,7 @@ export class CheckedReads {
       .filter(({ event }) => isMember || isDepartureOf(event, userId))
       .map(({ text, event }) => {
         if (!isMember) return JSON.stringify({ ...event, head: event.seq })
-        return recalled.has(messageShownIn(event) ?? -1) ? JSON.stringify({ ...event, data: { ...event.data, content: null } }) : text
+        return blankRecalled(text, recalled)
       })
   }
 

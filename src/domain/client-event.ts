@@ -42,3 +42,10 @@ export interface ClientEvent {
 }
 
 export const messageShownIn = ({ type, seq, data }: ClientEvent): number | undefined => messageShownBy({ type, revision: seq, data })
+
+/** An event as JSON text, without content where the message that it shows was recalled. */
+export function blankRecalled(text: string, recalled: ReadonlySet<number>): string {
+  if (recalled.size === 0) return text
+  const event = JSON.parse(text) as ClientEvent
+  return recalled.has(messageShownIn(event) ?? -1) ? JSON.stringify({ ...event, data: { ...event.data, content: null } }) : text
+}

@@ -52,6 +52,8 @@ export interface Merge {
   firstSeq: number
   lastSeq: number
   subjects: Subjects
+  /** The messages that these facts recall. */
+  recalls: ReadonlySet<number> | undefined
   /** The last position before the first of them: a device may not resume from beyond it yet. */
   floor: Position
   timer: NodeJS.Timeout

@@ -22,12 +22,11 @@ import {
 import type { Outbox } from './outbox.js'
 import { FrameRate } from './frame-rate.js'
 import type { Attached, Delivery } from './delivery.js'
+import { HELD_BYTES_MAX, HeldDeliveries } from './held-deliveries.js'
 import type { UnackedEvents } from './unacked-events.js'
 
 /** Bytes that may wait for a socket that does not read. */
 export const QUEUED_BYTES_MAX = 1024 * 1024
-/** Frames held back while a resume is being sent. */
-const HELD_BYTES_MAX = 512 * 1024
 const UNANSWERED_MAX = 256
 /** What a frame waits for has shorter deadlines; this one is for all that it waits for together. */
 const ANSWER_MS_MAX = 10_000
@@ -103,10 +102,8 @@ export class Connection {
   /** Pushes that came before hello was answered. */
   #early: Buffer[] | undefined
   #earlyBytes = 0
-  #held: Delivery[] | undefined
-  #heldBytes = 0
+  #held: HeldDeliveries | undefined
   #resumed: Map<string, number> | undefined
-  #heldHeads: Map<string, { seq: number; resume: Position }> | undefined
 
   constructor(
     ws: WebSocket,
@@ -180,7 +177,7 @@ export class Connection {
 
   /** Facts from the live feed; held back while older ones are still being sent. `canWait`: where thousands get them. */
   deliver(delivery: Delivery, canWait = false): void {
-    if (this.#held) this.#hold(delivery)
+    if (this.#held) this.#held.hold(delivery)
     else this.#sendNews(delivery, canWait)
   }
 
@@ -223,9 +220,7 @@ export class Connection {
 
   /** What was held so far comes by the resume: only what follows is held. */
   holdAnew(): void {
-    this.#held = []
-    this.#heldBytes = 0
-    this.#heldHeads = new Map()
+    this.#held = new HeldDeliveries(this.userId)
   }
 
   /** Answers hello; facts go on being held. */
@@ -239,30 +234,25 @@ export class Connection {
   turnAway(): void {
     this.#early = undefined
     this.#held = undefined
-    this.#heldHeads = undefined
-  }
-
-  #hold(delivery: Delivery): void {
-    const heads = this.#heldHeads
-    this.#heldBytes += delivery.frame.length
-    if (heads && (heads.has(delivery.conversationId) || this.#heldBytes > HELD_BYTES_MAX)) {
-      heads.set(delivery.conversationId, { seq: delivery.lastSeq, resume: delivery.resume })
-      return
-    }
-    this.#held?.push(delivery)
   }
 
   /** Sends what was held back, and a `head` for what did not fit; then live. */
   release(): void {
-    const [held, heads] = [this.#held ?? [], this.#heldHeads]
+    const held = this.#held
     this.#held = undefined
-    this.#heldHeads = undefined
-    for (const delivery of held) this.#sendNews(delivery)
-    // All heads together stand for what follows the held facts: none but the last of them may move the place to resume from.
-    const last = [...(heads?.values() ?? [])].at(-1)
-    const furthest = [...(heads?.values() ?? [])].reduce((max, { resume }) => (resume > max ? resume : max), this.resume)
-    for (const [conversationId, head] of heads ?? []) {
-      if (head === last) this.resume = furthest
+    if (!held) return
+    for (const delivery of held.kept()) this.#sendNews(delivery)
+    // What follows stands for all that did not fit: none but the last of it may move the place to resume from.
+    const { departures, heads } = held.late()
+    const late = [...departures, ...heads.values()]
+    const furthest = late.reduce((max, { resume }) => (resume > max ? resume : max), this.resume)
+    const resumeOf = (one: (typeof late)[number]) => (one === late.at(-1) ? furthest : this.resume)
+    for (const departure of departures) {
+      const resume = resumeOf(departure)
+      this.#sendFacts({ ...departure, resume, frame: eventsFrame(departure.events, resume) })
+    }
+    for (const [conversationId, head] of heads) {
+      this.resume = resumeOf(head)
       this.send(headFrame(conversationId, head.seq, this.resume))
     }
   }
@@ -274,7 +264,7 @@ export class Connection {
 
   /** What this connection has in memory for its device: written but not taken by the socket, queued, or held back. */
   get unsentBytes(): number {
-    return this.#queuedBytes + this.#socket.writableLength + (this.#held || this.#early ? this.#heldBytes + this.#earlyBytes : 0)
+    return this.#queuedBytes + this.#socket.writableLength + (this.#held?.bytes ?? 0) + (this.#early ? this.#earlyBytes : 0)
   }
 
   /** Closes a socket of which nothing was taken for a while though something waits; one that reads slowly moves on. */

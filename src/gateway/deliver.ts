@@ -1,3 +1,4 @@
+import { blankRecalled } from '../domain/client-event.js'
 import type { Position } from '../domain/event-store.js'
 import type { Audience, Subjects } from './audience.js'
 import type { Connection } from './connection.js'
@@ -24,6 +25,8 @@ export interface Run {
   /** The last position before them. */
   floor: Position
   subjects: Subjects
+  /** The messages that these facts recall. */
+  recalls: ReadonlySet<number> | undefined
 }
 
 /**
@@ -49,6 +52,7 @@ export class Delivering {
       audience.merge.events.push(...run.events)
       audience.merge.characters += charactersOf(run.events)
       audience.merge.lastSeq = run.lastSeq
+      if (run.recalls) audience.merge.recalls = new Set([...(audience.merge.recalls ?? []), ...run.recalls])
       audience.merge.subjects = { joined: audience.merge.subjects.joined, left: run.subjects.left }
       if (!this.#isMerged(audience) || audience.merge.characters > MERGE_CHARACTERS_MAX) this.flush(audience, run.resume)
       return
@@ -73,6 +77,7 @@ export class Delivering {
       lastSeq: run.lastSeq,
       floor: run.floor,
       subjects: run.subjects,
+      recalls: run.recalls,
       timer,
     }
     this.#merging.add(audience)
@@ -84,7 +89,10 @@ export class Delivering {
     if (!merge) return
     this.forget(audience)
     audience.lastFrameAt = performance.now()
-    this.#emit(audience, { ...merge, resume })
+    // What was recalled while it waited is not shown.
+    const { recalls } = merge
+    const events = recalls ? merge.events.map((event) => blankRecalled(event, recalls)) : merge.events
+    this.#emit(audience, { ...merge, events, resume })
   }
 
   /** Nobody is left to send it to. */
@@ -133,7 +141,7 @@ export class Delivering {
           deliveries.forEach((delivery) => connection.deliver(delivery, isLarge))
         else if (run.subjects.joined === user.userId || run.subjects.left === user.userId)
           deliverOwn(connection, audience.conversationId, run, resume)
-        else connection.deliver((head ??= headDelivery(audience.conversationId, run.lastSeq, resume)), true)
+        else connection.deliver((head ??= { ...headDelivery(audience.conversationId, run.lastSeq, resume), recalls: run.recalls }), true)
       }
     }
   }
@@ -154,6 +162,8 @@ function deliveriesOf(conversationId: string, run: Run, resume: Position): Deliv
       lastSeq: run.firstSeq + to - 1,
       events,
       resume: upTo,
+      left: to === run.events.length ? run.subjects.left : undefined,
+      recalls: run.recalls,
     })
   }
   return deliveries
@@ -197,7 +207,17 @@ function deliverOwn(connection: Connection, conversationId: string, run: Run, re
     const seq = run.firstSeq + index
     const events = run.events.slice(index, index + 1)
     const upTo = index === last ? resume : beforeLast
-    connection.deliver({ frame: eventsFrame(events, upTo), conversationId, firstSeq: seq, lastSeq: seq, events, resume: upTo })
+    const left = index === last ? run.subjects.left : undefined
+    connection.deliver({
+      frame: eventsFrame(events, upTo),
+      conversationId,
+      firstSeq: seq,
+      lastSeq: seq,
+      events,
+      resume: upTo,
+      left,
+      recalls: run.recalls,
+    })
   }
   if (isJoining) fact(0)
   const headAt = isLeaving ? last - 1 : last

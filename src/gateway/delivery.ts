@@ -10,6 +10,10 @@ export interface Delivery {
   /** The facts as JSON text, one by one; for a re-push. */
   events: readonly string[]
   resume: Position
+  /** Whose membership the last of these events ends. */
+  left?: string | undefined
+  /** The messages that these events recall, also where a `head` stands for them. */
+  recalls?: ReadonlySet<number> | undefined
 }
 
 /** A place in the feed, and by conversation the last seq that was waiting to be merged there. */

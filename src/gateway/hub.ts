@@ -1,5 +1,5 @@
 import { setTimeout as delay } from 'node:timers/promises'
-import { encodeEvent } from '../domain/client-event.js'
+import { encodeEvent, messageShownBy } from '../domain/client-event.js'
 import type { ConversationState } from '../domain/conversation/state.js'
 import { isOutage, unavailable } from '../domain/errors.js'
 import type { EventStore, Position, RecordedEvent } from '../domain/event-store.js'
@@ -441,7 +441,8 @@ export class Hub {
     const audience = this.#audiences.get(conversationId)
     const first = run[0]
     if (!audience || !first) return
-    const encoded = run.map((event) => encodeEvent(event, audience.head))
+    const recalls = recallsOf(run)
+    const encoded = run.map((event) => encodeEvent(event, audience.head, recalls?.has(messageShownBy(event) ?? -1)))
     this.#delivering.send(audience, {
       events: encoded,
       firstSeq: first.revision,
@@ -449,6 +450,7 @@ export class Hub {
       resume,
       floor: this.position,
       subjects: subjectsOf(run),
+      recalls,
     })
     this.#unread.changed(audience)
   }
@@ -579,6 +581,14 @@ function subjectsOf(run: readonly RecordedEvent[]): Subjects {
   const [first, last] = [run[0], run.at(-1)]
   const left = last?.type === 'MemberLeft' || last?.type === 'MemberRemoved' ? (last.data as { userId: string }).userId : undefined
   return { joined: first?.type === 'MemberJoined' ? (first.data as { userId: string }).userId : undefined, left }
+}
+
+/** Undefined where nothing is recalled, which is nearly always. */
+function recallsOf(run: readonly RecordedEvent[]): Set<number> | undefined {
+  let recalls: Set<number> | undefined
+  for (const event of run)
+    if (event.type === 'MessageRecalled') (recalls ??= new Set()).add((event.data as { messageSeq: number }).messageSeq)
+  return recalls
 }
 
 /** The audience's knowledge moves with each fact, once. */

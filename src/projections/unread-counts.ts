@@ -1,13 +1,13 @@
 /** Read model `unread_counts`: how far each member has read, and which mentions it has not. */
 import { sql } from 'kysely'
-import type { AnyEvent, RecordedFact } from '../domain/events.js'
+import type { AnyEvent, ReceiptEvent, RecordedFact } from '../domain/events.js'
 import { integers, texts } from './arrays.js'
 import type { Database } from './database.js'
 import { type Fold, PairMap, type Projection } from './projection.js'
 
 export interface UnreadCountsTables {
   /** One row a member, from the ordinal at which it joined: unread is `last_ordinal - read_ordinal`. */
-  unread_counts: { conversation_id: string; user_id: string; read_seq: number | null; read_ordinal: number }
+  unread_counts: { conversation_id: string; user_id: string; joined_seq: number; read_seq: number | null; read_ordinal: number }
   /** Unread ones, of members only and not of oneself. */
   mentions: { user_id: string; conversation_id: string; ordinal: number }
   /** Where somebody who joins starts. */
@@ -16,12 +16,12 @@ export interface UnreadCountsTables {
 
 export const unreadCountsProjection: Projection = {
   name: 'unread-counts',
-  version: 2,
+  version: 3,
   settings: '',
   tables: ['unread_counts', 'mentions', 'unread_conversations'],
   ddl: `
     CREATE TABLE unread_counts (
-      conversation_id text COLLATE "C", user_id text COLLATE "C", read_seq integer, read_ordinal integer NOT NULL,
+      conversation_id text COLLATE "C", user_id text COLLATE "C", joined_seq integer NOT NULL, read_seq integer, read_ordinal integer NOT NULL,
       PRIMARY KEY (conversation_id, user_id)
     ) WITH (fillfactor = 70);
     CREATE TABLE mentions (
@@ -36,19 +36,37 @@ export const unreadCountsProjection: Projection = {
   begin: () => new UnreadCountsFold(),
 }
 
+type ReadUpTo = Extract<ReceiptEvent, { type: 'ReadUpTo' }>['data']
+
 interface CursorChange {
   /** Undefined: as the table has it. */
   membership: 'joined' | 'left' | undefined
   /** Undefined: that of the table's conversation. */
   joinedOrdinal: number | undefined
-  readSeq: number | null
-  readOrdinal: number
+  /** Of the membership that begins in this batch, else of the one in which `read` was said. */
+  joinedSeq: number
+  /** By a cursor: it counts in the membership of which it is, and in no other. */
+  read: Read | undefined
+  /** By sending. */
+  sent: Read | undefined
   mentions: number[]
+}
+
+interface Read {
+  seq: number
+  ordinal: number
 }
 
 type Entry = { first: string; second: string; value: CursorChange }
 
-const unmoved = (): CursorChange => ({ membership: undefined, joinedOrdinal: undefined, readSeq: null, readOrdinal: -1, mentions: [] })
+const unmoved = (): CursorChange => ({
+  membership: undefined,
+  joinedOrdinal: undefined,
+  joinedSeq: 0,
+  read: undefined,
+  sent: undefined,
+  mentions: [],
+})
 
 class UnreadCountsFold implements Fold {
   readonly #cursors = new PairMap<CursorChange>()
@@ -60,18 +78,18 @@ class UnreadCountsFold implements Fold {
         const { ordinal, mentions } = event.data
         const senderId = event.metadata.actor.userId ?? ''
         this.#lastOrdinals.set(id, ordinal)
-        this.#read(id, senderId, event.revision, ordinal)
+        this.#send(id, senderId, { seq: event.revision, ordinal })
         if (mentions) for (const userId of new Set(mentions)) if (userId !== senderId) this.#mention(id, userId, ordinal)
         return
       }
       case 'ReadUpTo':
-        return this.#read(id, event.data.userId, event.data.seq, event.data.ordinal)
+        return this.#read(id, event.data)
       case 'ConversationCreated':
         this.#lastOrdinals.set(id, 0)
-        for (const { userId } of event.data.members) this.#join(id, userId)
+        for (const { userId } of event.data.members) this.#join(id, userId, event.revision)
         return
       case 'MemberJoined':
-        return this.#join(id, event.data.userId)
+        return this.#join(id, event.data.userId, event.revision)
       case 'MemberLeft':
       case 'MemberRemoved':
         this.#cursors.set(id, event.data.userId, { ...unmoved(), membership: 'left' })
@@ -81,16 +99,25 @@ class UnreadCountsFold implements Fold {
     }
   }
 
-  #join(conversationId: string, userId: string): void {
-    this.#cursors.set(conversationId, userId, { ...unmoved(), membership: 'joined', joinedOrdinal: this.#lastOrdinals.get(conversationId) })
+  #join(conversationId: string, userId: string, joinedSeq: number): void {
+    const joinedOrdinal = this.#lastOrdinals.get(conversationId)
+    this.#cursors.set(conversationId, userId, { ...unmoved(), membership: 'joined', joinedOrdinal, joinedSeq })
   }
 
-  #read(conversationId: string, userId: string, seq: number, ordinal: number): void {
+  #send(conversationId: string, senderId: string, sent: Read): void {
+    const cursor = this.#cursors.ensure(conversationId, senderId, unmoved)
+    if (cursor.membership !== 'left') cursor.sent = sent
+  }
+
+  /** A cursor may still be written after its membership has ended, even when its user has come back. */
+  #read(conversationId: string, { userId, seq, ordinal, joinedSeq = 0 }: ReadUpTo): void {
     const cursor = this.#cursors.ensure(conversationId, userId, unmoved)
-    if (cursor.membership === 'left' || seq < (cursor.readSeq ?? -1)) return
-    cursor.readSeq = seq
-    cursor.readOrdinal = Math.max(cursor.readOrdinal, ordinal)
-    if (cursor.mentions.length > 0) cursor.mentions = cursor.mentions.filter((mentioned) => mentioned > ordinal)
+    if (cursor.membership === 'left' || joinedSeq < cursor.joinedSeq) return
+    if (joinedSeq > cursor.joinedSeq) {
+      if (cursor.membership === 'joined') return
+      Object.assign(cursor, { joinedSeq, read: undefined })
+    }
+    if (seq >= (cursor.read?.seq ?? -1)) cursor.read = { seq, ordinal }
   }
 
   #mention(conversationId: string, userId: string, ordinal: number): void {
@@ -103,12 +130,15 @@ class UnreadCountsFold implements Fold {
     const moved = entries.filter(({ value }) => value.membership !== undefined)
     const joined = moved.filter(({ value }) => value.membership === 'joined')
     const left = moved.filter(({ value }) => value.membership === 'left')
-    const read = entries.filter(({ value }) => value.membership === undefined && value.readSeq !== null)
+    const moving = entries.filter(({ value }) => value.membership === undefined)
     const mentioned = entries.flatMap(({ first, second, value }) => value.mentions.map((ordinal) => ({ first, second, ordinal })))
     if (moved.length > 0) await dropMentions(db, moved)
     if (left.length > 0) await dropCursors(db, left)
     if (joined.length > 0) await insertCursors(db, joined)
-    if (read.length > 0) await moveCursors(db, read)
+    for (const kind of ['sent', 'read'] as const) {
+      const moved = moving.filter(({ value }) => value[kind] !== undefined)
+      if (moved.length > 0) await moveCursors(db, moved, kind)
+    }
     if (mentioned.length > 0) await insertMentions(db, mentioned)
     // Last: who joined before any message of this batch started at the ordinal in the table.
     if (this.#lastOrdinals.size > 0) await writeLastOrdinals(db, [...this.#lastOrdinals])
@@ -130,37 +160,46 @@ async function dropCursors(db: Database, entries: readonly Entry[]): Promise<voi
     WHERE c.conversation_id = u.conversation_id AND c.user_id = u.user_id`.execute(db)
 }
 
+/** Of the furthest of the two, where there is one. */
+const furthest = ({ read, sent }: CursorChange): Read | undefined => (!sent || (read && read.seq > sent.seq) ? read : sent)
+
 async function insertCursors(db: Database, entries: readonly Entry[]): Promise<void> {
   await sql`
-    INSERT INTO unread_counts (conversation_id, user_id, read_seq, read_ordinal)
-    SELECT u.conversation_id, u.user_id, u.read_seq, greatest(u.read_ordinal, coalesce(u.joined_ordinal, c.last_ordinal, 0))
+    INSERT INTO unread_counts (conversation_id, user_id, joined_seq, read_seq, read_ordinal)
+    SELECT u.conversation_id, u.user_id, u.joined_seq, u.read_seq, greatest(u.read_ordinal, coalesce(u.joined_ordinal, c.last_ordinal, 0))
     FROM unnest(
-      ${keys(entries)}, ${integers(entries, (e) => e.value.readSeq)}::integer[],
-        ${integers(entries, (e) => e.value.readOrdinal)}::integer[],
+      ${keys(entries)}, ${integers(entries, (e) => e.value.joinedSeq)}::integer[],
+      ${integers(entries, (e) => furthest(e.value)?.seq)}::integer[], ${integers(entries, (e) => furthest(e.value)?.ordinal)}::integer[],
       ${integers(entries, (e) => e.value.joinedOrdinal)}::integer[]
-    ) AS u(conversation_id, user_id, read_seq, read_ordinal, joined_ordinal)
+    ) AS u(conversation_id, user_id, joined_seq, read_seq, read_ordinal, joined_ordinal)
     LEFT JOIN unread_conversations c ON c.conversation_id = u.conversation_id
-    ON CONFLICT (conversation_id, user_id) DO UPDATE SET read_seq = excluded.read_seq, read_ordinal = excluded.read_ordinal`.execute(db)
+    ON CONFLICT (conversation_id, user_id) DO UPDATE SET
+      joined_seq = excluded.joined_seq, read_seq = excluded.read_seq, read_ordinal = excluded.read_ordinal`.execute(db)
 }
 
-async function moveCursors(db: Database, entries: readonly Entry[]): Promise<void> {
-  const reads = sql`unnest(
-    ${keys(entries)}, ${integers(entries, (e) => e.value.readSeq)}::integer[], ${integers(entries, (e) => e.value.readOrdinal)}::integer[]
-  ) AS u(conversation_id, user_id, read_seq, read_ordinal)`
+/** Sending moves the cursor of the membership that there is; a cursor that of its own alone. */
+async function moveCursors(db: Database, entries: readonly Entry[], kind: 'sent' | 'read'): Promise<void> {
   await sql`
-    UPDATE unread_counts c SET read_seq = u.read_seq, read_ordinal = greatest(c.read_ordinal, u.read_ordinal) FROM ${reads}
-    WHERE c.conversation_id = u.conversation_id AND c.user_id = u.user_id AND u.read_seq > coalesce(c.read_seq, -1)`.execute(db)
+    UPDATE unread_counts c SET read_seq = u.read_seq, read_ordinal = greatest(c.read_ordinal, u.read_ordinal)
+    FROM unnest(
+      ${keys(entries)}, ${integers(entries, (e) => (kind === 'sent' ? null : e.value.joinedSeq))}::integer[],
+      ${integers(entries, (e) => e.value[kind]!.seq)}::integer[], ${integers(entries, (e) => e.value[kind]!.ordinal)}::integer[]
+    ) AS u(conversation_id, user_id, joined_seq, read_seq, read_ordinal)
+    WHERE c.conversation_id = u.conversation_id AND c.user_id = u.user_id AND u.read_seq > coalesce(c.read_seq, -1)
+      AND c.joined_seq = coalesce(u.joined_seq, c.joined_seq)`.execute(db)
   await sql`
-    DELETE FROM mentions m USING ${reads}
-    WHERE m.user_id = u.user_id AND m.conversation_id = u.conversation_id AND m.ordinal <= u.read_ordinal`.execute(db)
+    DELETE FROM mentions m USING unnest(${keys(entries)}) AS u(conversation_id, user_id), unread_counts c
+    WHERE m.user_id = u.user_id AND m.conversation_id = u.conversation_id
+      AND c.conversation_id = u.conversation_id AND c.user_id = u.user_id AND m.ordinal <= c.read_ordinal`.execute(db)
 }
 
+/** After the cursors have moved: what was read within the batch is not unread. */
 async function insertMentions(db: Database, mentioned: readonly { first: string; second: string; ordinal: number }[]): Promise<void> {
   await sql`
     INSERT INTO mentions (user_id, conversation_id, ordinal)
     SELECT u.user_id, u.conversation_id, u.ordinal
     FROM unnest(${keys(mentioned)}, ${integers(mentioned, (m) => m.ordinal)}::integer[]) AS u(conversation_id, user_id, ordinal)
-    JOIN unread_counts c ON c.conversation_id = u.conversation_id AND c.user_id = u.user_id`.execute(db)
+    JOIN unread_counts c ON c.conversation_id = u.conversation_id AND c.user_id = u.user_id AND c.read_ordinal < u.ordinal`.execute(db)
 }
 
 async function writeLastOrdinals(db: Database, ordinals: readonly [string, number][]): Promise<void> {

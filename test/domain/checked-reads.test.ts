@@ -187,6 +187,18 @@ describe('where another node writes to the same log', () => {
   })
 })
 
+describe('a page of events', () => {
+  test('ends before it has too many bytes, and says that there is more', async () => {
+    for (let n = 0; n < 10; n += 1)
+      await node.conversations.send(group, sending({ clientMessageId: `m${n}`, content: text('x'.repeat(10_000)) }), as('anna'))
+    const page = (after: number, bytesMax: number) =>
+      node.conversations.reads.events(group, { userId: 'ben' }, { after, limit: 100, bytesMax })
+    expect(await page(0, 35_000)).toMatchObject({ last: 3, head: 10, more: true })
+    expect(await page(0, 10)).toMatchObject({ last: 1, more: true })
+    expect(await page(7, 35_000)).toMatchObject({ last: 10, more: false })
+  })
+})
+
 describe('events for a device', () => {
   test('are all of them for a member, and only its own departure for a former one, of no later head', async () => {
     await send('anna', 'm1')

@@ -105,7 +105,7 @@ test('a snapshot that does not come is done without', async () => {
   const log = new InMemoryLog()
   const elsewhere = nodeOf(log, new InMemorySnapshots()).conversations
   const { conversationId } = await elsewhere.create(GROUP, 'g-of-carol', by('carol'))
-  const silentSnapshots = { load: () => new Promise<undefined>(() => {}), save: () => new Promise<void>(() => {}) }
+  const silentSnapshots = { load: () => new Promise<undefined>(() => {}), save: () => new Promise<void>(() => {}), discard: async () => {} }
   const { conversations } = nodeOf(log, silentSnapshots)
   expect((await conversations.open(conversationId, { userId: 'carol' })).state.head).toBe(0)
 })

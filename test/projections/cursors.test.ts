@@ -125,6 +125,38 @@ describe('receipts', () => {
     expect((await list())[2]).toEqual({ userId: 'bob', readSeq: null, readAt: null, deliveredSeq: null, deliveredAt: null })
   })
 
+  test.each(['one batch', 'several'])(
+    'of an earlier membership, written after the next has begun, count for nothing, in %s',
+    async (batches) => {
+      const next = async () => (batches === 'several' ? side.settled() : undefined)
+      await side.log.sent('g', 'alice', 'x', { mentions: ['bob'] })
+      await side.log.left('g', 'bob')
+      await next()
+      const joinedSeq = await side.log.joined('g', 'bob')
+      const { seq, ordinal } = { seq: await side.log.sent('g', 'alice', 'x', { mentions: ['bob'] }), ordinal: 2 }
+      await next()
+      const { position } = side.log
+      await side.log.read('g', 'bob', seq, ordinal, 0)
+      await side.log.delivered('g', 'bob', seq, 0)
+      await next()
+      expect((await list()).at(-1)).toEqual({ userId: 'bob', readSeq: null, readAt: null, deliveredSeq: null, deliveredAt: null })
+      expect(await list(seq)).toEqual([])
+      expect(await unread('bob')).toMatchObject({ total: 1, mentions: 1 })
+      expect(await side.readModels.receipts.after(['g'], position)).toEqual([])
+      await side.log.read('g', 'bob', seq, ordinal, joinedSeq)
+      await side.log.read('g', 'bob', seq + 5, ordinal + 5, 0)
+      await next()
+      expect((await list()).at(-1)).toMatchObject({ userId: 'bob', readSeq: seq, deliveredSeq: null })
+      expect(await unread('bob')).toMatchObject({ total: 0, mentions: 0 })
+      const sent = await side.log.sent('g', 'bob', 'x')
+      await next()
+      expect((await list()).at(-1)).toMatchObject({ userId: 'bob', readSeq: sent })
+      expect(await side.readModels.receipts.after(['g'], position)).toEqual([
+        { conversationId: 'g', userId: 'bob', readSeq: sent, deliveredSeq: null },
+      ])
+    },
+  )
+
   test('that moved after a position are those of cursor events', async () => {
     await side.log.sent('g', 'alice', 'x')
     await side.log.read('g', 'bob', 1, 1)

@@ -131,6 +131,36 @@ describe('a list', () => {
     await did('alice', { type: 'MessageUnpinned', data: { messageSeq: 2 } })
     expect(await seqs({ pinned: true, limit: 5 })).toEqual([5])
   })
+
+  test('ends before it has too many bytes, has at least one, and says whether there is more', async () => {
+    const page = async (options: { before?: number; after?: number; around?: number; limit?: number; bytesMax: number }) => {
+      await side.settled()
+      const { items, more } = await side.readModels.history.list('g', { limit: 50, ...options })
+      return { seqs: items.map(({ seq }) => seq), more }
+    }
+    for (let seq = 11; seq <= 20; seq += 1) await side.log.sent('g', 'alice', 'x'.repeat(10_000))
+    expect(await page({ bytesMax: 35_000 })).toEqual({ seqs: [18, 19, 20], more: true })
+    expect(await page({ before: 18, bytesMax: 35_000 })).toEqual({ seqs: [15, 16, 17], more: true })
+    expect(await page({ before: 12, bytesMax: 35_000 })).toEqual({ seqs: [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11], more: false })
+    expect(await page({ after: 10, bytesMax: 35_000 })).toEqual({ seqs: [11, 12, 13], more: true })
+    expect(await page({ after: 17, bytesMax: 35_000 })).toEqual({ seqs: [18, 19, 20], more: false })
+    expect(await page({ after: 10, bytesMax: 100 })).toEqual({ seqs: [11], more: true })
+    expect(await page({ before: 21, bytesMax: 100 })).toEqual({ seqs: [20], more: true })
+    expect(await page({ after: 0, limit: 3, bytesMax: 100_000 })).toEqual({ seqs: [1, 2, 3], more: true })
+    expect(await page({ around: 15, bytesMax: 35_000 })).toEqual({ seqs: [14, 15, 16], more: true })
+    expect(await page({ around: 15, bytesMax: 100 })).toEqual({ seqs: [15], more: true })
+    expect(await page({ around: 19, bytesMax: 35_000 })).toEqual({ seqs: [18, 19, 20], more: false })
+    // Where one side is too heavy the other goes on, and there is no hole.
+    expect(await page({ around: 10, limit: 9, bytesMax: 16_000 })).toEqual({ seqs: [3, 4, 5, 6, 7, 8, 9, 10, 11], more: true })
+  })
+
+  test('counts the bytes of reactions too', async () => {
+    for (const seq of [9, 10]) for (let n = 0; n < 20; n += 1) await reacted(`${'u'.repeat(50)}${n}`, seq, '👍')
+    await side.settled()
+    const { items, more } = await side.readModels.history.list('g', { limit: 50, bytesMax: 3_000 })
+    expect([items.map(({ seq }) => seq), more]).toEqual([[10], true])
+    expect(items[0]!.reactions[0]!.userIds).toHaveLength(20)
+  })
 })
 
 describe('for the write side', () => {

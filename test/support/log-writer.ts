@@ -12,6 +12,7 @@ export class LogWriter {
   readonly #store: EventStore
   readonly #streams = new Map<string, { revision: number; hash: string }>()
   readonly #ordinals = new Map<string, number>()
+  readonly #joinedSeqs = new Map<string, number>()
   now = Date.UTC(2026, 0, 1)
   position: Position = ''
 
@@ -81,20 +82,29 @@ export class LogWriter {
     }
   }
 
-  joined(conversationId: string, userId: string): Promise<number> {
-    return this.did(conversationId, userId, { type: 'MemberJoined', data: { userId, role: 'member' } })
+  async joined(conversationId: string, userId: string): Promise<number> {
+    const joinedSeq = await this.did(conversationId, userId, { type: 'MemberJoined', data: { userId, role: 'member' } })
+    this.#joinedSeqs.set(`${conversationId} ${userId}`, joinedSeq)
+    return joinedSeq
   }
 
   left(conversationId: string, userId: string): Promise<number> {
     return this.did(conversationId, userId, { type: 'MemberLeft', data: { userId } })
   }
 
-  read(conversationId: string, userId: string, seq: number, ordinal: number): Promise<number> {
-    return this.append(receiptsStream(conversationId), { userId }, { type: 'ReadUpTo', data: { userId, seq, ordinal } })
+  /** As the member that the user is, or as the one that it was when it joined at `joinedSeq`. */
+  read(conversationId: string, userId: string, seq: number, ordinal: number, joinedSeq?: number): Promise<number> {
+    const data = { userId, seq, ordinal, ...this.#membership(conversationId, userId, joinedSeq) }
+    return this.append(receiptsStream(conversationId), { userId }, { type: 'ReadUpTo', data })
   }
 
-  delivered(conversationId: string, userId: string, seq: number): Promise<number> {
-    return this.append(receiptsStream(conversationId), { userId }, { type: 'DeliveredUpTo', data: { userId, seq } })
+  delivered(conversationId: string, userId: string, seq: number, joinedSeq?: number): Promise<number> {
+    const data = { userId, seq, ...this.#membership(conversationId, userId, joinedSeq) }
+    return this.append(receiptsStream(conversationId), { userId }, { type: 'DeliveredUpTo', data })
+  }
+
+  #membership(conversationId: string, userId: string, joinedSeq = this.#joinedSeqs.get(`${conversationId} ${userId}`) ?? 0) {
+    return joinedSeq === 0 ? {} : { joinedSeq }
   }
 
   /** What a user did with itself. */

@@ -18,7 +18,7 @@ export function eventRoutes(app: Api, parts: RouteParts): void {
         params: InConversation,
         querystring: EventsQuery,
         response: { 200: EventList },
-        description: 'What fills a gap: go on with the last seq as `after` until it is `head`.',
+        description: 'What fills a gap: go on with the last seq as `after` as long as there is `more`.',
       },
       config: { refusals: ['forbidden', 'not_found'] },
     },
