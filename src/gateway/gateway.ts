@@ -514,7 +514,13 @@ export class Gateway {
     const turn = turns.tryBegin(account, units)
     if (turn) return turn
     return new Promise((resolve) =>
-      turns.wait(account, { units, bytes: 0, begin: resolve, isGone: () => !connection.isOpen || this.#lateHellos.has(connection), drop: () => resolve(undefined) }),
+      turns.wait(account, {
+        units,
+        bytes: 0,
+        begin: resolve,
+        isGone: () => !connection.isOpen || this.#lateHellos.has(connection),
+        drop: () => resolve(undefined),
+      }),
     )
   }
 
