@@ -70,12 +70,24 @@ export class SimulatedNode {
     })
     const { users, conversations, readModels } = this
     this.gateway = new Gateway({
-      ...{ store, conversations, users, readModels, logger, fanoutOnWriteMembersMax },
+      store,
+      conversations,
+      users,
+      readModels,
+      logger,
+      fanoutOnWriteMembersMax,
       authenticator: trusting(),
-      online: new LocalOnlineDevices({ graceMs: 5_000 }),
+      online: new LocalOnlineDevices({ graceMs: 5e3 }),
       signals: noSignals(),
-      load: new Load({ now: () => clock.now, userUnitsPerSecond: Infinity }),
-      handshakes: { perAddressMax: 0, max: 0, trustedProxies: [] },
+      load: new Load({
+        now: () => clock.now,
+        userUnitsPerSecond: Infinity,
+      }),
+      handshakes: {
+        perAddressMax: 0,
+        max: 0,
+        trustedProxies: [],
+      },
       framesPerSecond: undefined,
       allowedOrigins: [],
     })

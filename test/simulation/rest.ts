@@ -33,7 +33,11 @@ export class Rest {
       (path: string, ...rest: unknown[]) =>
         this.#handlers.set(`${method} ${path}`, rest.at(-1) as Handler)
     const app = {
-      ...{ get: take('GET'), post: take('POST'), put: take('PUT'), patch: take('PATCH'), delete: take('DELETE') },
+      get: take('GET'),
+      post: take('POST'),
+      put: take('PUT'),
+      patch: take('PATCH'),
+      delete: take('DELETE'),
       route: ({ method, url, handler }: { method: string; url: string; handler: Handler }) =>
         this.#handlers.set(`${method} ${url}`, handler),
     }

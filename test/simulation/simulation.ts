@@ -60,10 +60,43 @@ type Deed =
 
 /** How often each thing happens. */
 const weights: Record<Deed, number> = {
-  ...{ send: 16, edit: 4, recall: 5, react: 2, unreact: 1, pin: 0.5, read: 6, add: 5, remove: 5, join: 2, leave: 2, update: 1, mark: 1 },
-  ...{ events: 9, messages: 6, message: 4, inbox: 5, unread: 2, receipts: 2, members: 1.5, conversation: 2 },
-  ...{ connect: 9, cut: 4, resend: 2, conflict: 0.7, quietRead: 4, active: 1, slowReader: 2, burst: 2 },
-  ...{ logAway: 1, tablesStand: 2.5, tablesAway: 0.7, feedStands: 2.5, slowReads: 3, crash: 0.8, stop: 0.4, snapshot: 1 },
+  send: 16,
+  edit: 4,
+  recall: 5,
+  react: 2,
+  unreact: 1,
+  pin: 0.5,
+  read: 6,
+  add: 5,
+  remove: 5,
+  join: 2,
+  leave: 2,
+  update: 1,
+  mark: 1,
+  events: 9,
+  messages: 6,
+  message: 4,
+  inbox: 5,
+  unread: 2,
+  receipts: 2,
+  members: 1.5,
+  conversation: 2,
+  connect: 9,
+  cut: 4,
+  resend: 2,
+  conflict: 0.7,
+  quietRead: 4,
+  active: 1,
+  slowReader: 2,
+  burst: 2,
+  logAway: 1,
+  tablesStand: 2.5,
+  tablesAway: 0.7,
+  feedStands: 2.5,
+  slowReads: 3,
+  crash: 0.8,
+  stop: 0.4,
+  snapshot: 1,
 }
 
 /**
@@ -289,7 +322,10 @@ class Simulation {
     const { truth, clock } = this.#world
     const bySocket = device.state === 'on' && random.chance(0.6)
     const asked: Request = {
-      ...{ kind, userId: user.userId, conversationId, at: clock.now },
+      kind,
+      userId: user.userId,
+      conversationId,
+      at: clock.now,
       node: bySocket ? device.node! : node,
       way: bySocket ? 'socket' : 'rest',
     }
@@ -371,9 +407,19 @@ class Simulation {
     const bySocket = device.state === 'on' && random.chance(0.5)
     user.ask(
       {
-        ...{ kind: 'send', userId: user.userId, conversationId, at: clock.now, clientMessageId },
-        ...{ node: bySocket ? device.node! : node, way: bySocket ? 'socket' : 'rest' },
-        content: isOther ? { type: 'text', text: 'another' } : content,
+        kind: 'send',
+        userId: user.userId,
+        conversationId,
+        at: clock.now,
+        clientMessageId,
+        node: bySocket ? device.node! : node,
+        way: bySocket ? 'socket' : 'rest',
+        content: isOther
+          ? {
+              type: 'text',
+              text: 'another',
+            }
+          : content,
       },
       bySocket ? device : undefined,
     )

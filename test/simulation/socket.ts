@@ -157,7 +157,7 @@ export class Line {
   }
 
   closedByServer(code: number): void {
-    if (this.#isCut) return void this.#clock.at(this.#clock.now + CLOSE_TIMEOUT_MS, () => this.endServer(code))
+    if (this.#isCut) return this.#clock.at(this.#clock.now + CLOSE_TIMEOUT_MS, () => this.endServer(code))
     const at = Math.max(this.#arrivesAtDevice, this.#clock.now + this.#latencyMs(), this.readsFrom)
     this.#clock.at(at, () => this.#closeDevice(code))
     this.#clock.at(at + this.#latencyMs(), () => this.endServer(code))

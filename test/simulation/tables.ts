@@ -137,8 +137,19 @@ export class Tables {
       case 'MessageSent': {
         const { ordinal, content, clientMessageId, replyToSeq = null, mentions = [] } = fact.data
         row.messages.set(seq, {
-          ...{ seq, ordinal, senderId: actorId, clientMessageId, content, replyToSeq, mentions, sentAt: at },
-          ...{ editedAt: null, recalledAt: null, recalledBy: null, pinned: false, reactions: new Map() },
+          seq,
+          ordinal,
+          senderId: actorId,
+          clientMessageId,
+          content,
+          replyToSeq,
+          mentions,
+          sentAt: at,
+          editedAt: null,
+          recalledAt: null,
+          recalledBy: null,
+          pinned: false,
+          reactions: new Map(),
         })
         row.lastOrdinal = ordinal
         row.lastMessageSeq = seq
@@ -220,8 +231,13 @@ export class Tables {
 function join(row: ConversationRow, userId: string, role: Role, rank: number, event: RecordedEvent, at: number): void {
   const { revision, position } = event
   const member: MemberRow = {
-    ...{ userId, role, rank, joinedSeq: revision, joinedAt: at },
-    ...{ joinedOrdinal: row.lastOrdinal, joinedPosition: position },
+    userId,
+    role,
+    rank,
+    joinedSeq: revision,
+    joinedAt: at,
+    joinedOrdinal: row.lastOrdinal,
+    joinedPosition: position,
   }
   row.members.delete(userId)
   row.members.set(userId, member)

@@ -39,7 +39,7 @@ export function unreliable(inner: InMemoryEventStore, weather: Weather, clock: C
         return answer
       }
     },
-  }) as unknown as EventStore
+  })
 }
 
 async function appendThrough(
