@@ -97,7 +97,7 @@ const SNAPSHOT_EVERY_REVISIONS = 500
 const STATE_BYTES_PER_REVISION = 4_096
 const SNAPSHOTS_AT_ONCE_MAX = 2
 /** A snapshot makes loading sooner: one that takes longer is done without. */
-const SNAPSHOT_LOAD_MS_MAX = 1_000
+const SNAPSHOT_MS_MAX = 1_000
 /** At a clean end, states that moved this far since their snapshot are saved. */
 const SNAPSHOT_AT_END_REVISIONS = 50
 const SNAPSHOTS_AT_END_MS = 1_500
@@ -495,7 +495,7 @@ export class Streams<State, Command, Context, Event extends AnyEvent> {
   async #findSnapshot(stream: string): Promise<Folded<State> | undefined> {
     try {
       const late = () => unavailable('The snapshot has not come in time.')
-      const snapshot = await withDeadline(this.#snapshots.load(stream), SNAPSHOT_LOAD_MS_MAX, late)
+      const snapshot = await withDeadline(this.#snapshots.load(stream), SNAPSHOT_MS_MAX, late)
       if (snapshot?.version !== this.#decider.snapshotVersion) return undefined
       const { revision, position, hash } = snapshot
       return { state: this.#decider.fromJson(snapshot.state), revision, position, hash }
@@ -510,7 +510,8 @@ export class Streams<State, Command, Context, Event extends AnyEvent> {
   async #discardSnapshot(stream: string, { revision, hash }: Folded<State>): Promise<void> {
     this.#logger.warn({ stream, revision }, 'a snapshot is not of this log: it is dropped, and the stream is folded from its beginning')
     try {
-      await this.#snapshots.discard(stream, revision, hash)
+      const late = () => unavailable('The snapshot was not dropped in time.')
+      await withDeadline(this.#snapshots.discard(stream, revision, hash), SNAPSHOT_MS_MAX, late)
     } catch (error) {
       // It is ignored again by whoever loads it next.
       if (!isOutage(error)) this.#logger.warn({ err: error, stream }, 'a snapshot was not dropped')
