@@ -92,7 +92,7 @@ function payerOf({ identity, headers }: FastifyRequest, load: Load): Account {
 const bytesOf = ({ headers }: FastifyRequest) => Number(headers['content-length'] ?? 0) || 0
 
 function unitsOf(request: FastifyRequest, account: Account, conversations: Pick<Conversations, 'isInMemory'>): number {
-  const operation = (request.routeOptions.schema as { operationId?: string } | undefined)?.operationId ?? ''
+  const operation = request.routeOptions.schema?.operationId ?? ''
   const { conversationId } = request.params as { conversationId?: string }
   const shape = operationUnits[operation]?.(request) ?? 0
   const all = operationsOverAllConversations.has(operation) ? conversationsUnits(account.conversations) : 0

@@ -2,7 +2,7 @@ import { EventEmitter } from 'node:events'
 import type { Socket } from 'node:net'
 import { describe, expect, test } from 'vitest'
 import { NODE_ANSWERS_BYTES_MAX, STALLED_ANSWER_MS_MAX, USER_ANSWERS_BYTES_MAX, UnsentAnswers } from '../../src/api/unsent-answers.js'
-import { Refusal } from '../../src/domain/errors.js'
+import type { Refusal } from '../../src/domain/errors.js'
 
 const PAGE_BYTES = 512 << 10
 

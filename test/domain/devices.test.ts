@@ -43,7 +43,7 @@ describe('two nodes whose clocks differ', () => {
     await ahead.devices.use('alice', 'phone', T - 5_000, requester)
     await right.devices.revoke('alice', 'phone', requester)
     // The node looks at the end of the stream when it notes a newer token.
-    ahead.devices.use('alice', 'phone', T + 1, requester)
+    void ahead.devices.use('alice', 'phone', T + 1, requester)
     await vi.waitFor(async () => expect((await ahead.users.load('alice')).revision).toBe(2))
     await ahead.follow()
     await right.follow()
