@@ -95,7 +95,14 @@ describe('what a server really sends', () => {
       ...Object.values(closeCodes),
     ])
       expect(page).toMatch(new RegExp(`>${name}<`))
-    expect(page).not.toMatch(/(?:src|href)="(?!\/|#)/)
+    // Links are relative, so that they hold behind a path prefix too.
+    const base = `${world.url}/docs/websocket`
+    const links = [...page!.matchAll(/(?:src|href)="([^"]*)"/g)].map(([, link]) => new URL(link!, base))
+    expect(links.length).toBeGreaterThan(0)
+    for (const link of links) {
+      expect(link.host).toBe(new URL(base).host)
+      expect([link.pathname, (await fetch(link)).status]).toEqual([link.pathname, 200])
+    }
   })
 
   test('is as the document says: every answer, push, error and event type', async () => {
