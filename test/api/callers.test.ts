@@ -198,6 +198,8 @@ describe('a device', () => {
   test('is deleted also where it was never seen; twice is unchanged', async () => {
     const user = await userOf(app)
     const early = await userOf(app, 'x', 'lost')
+    // No request waits until its device is noted, and a position is that of the user's last event.
+    await vi.waitFor(async () => expect(await listed(early)).toEqual(['lost']), { timeout: 5_000 })
     const first = await early.del('/v1/devices/other')
     expect([first.status, first.body.unchanged]).toEqual([200, undefined])
     expect((await early.del('/v1/devices/other')).body).toEqual({ position: first.body.position, unchanged: true })
