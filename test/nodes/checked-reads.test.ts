@@ -1,8 +1,12 @@
 import pg from 'pg'
 import { afterAll, afterEach, beforeAll, expect, test } from 'vitest'
 import type { App } from '../../src/app.js'
+import { conversationStream } from '../../src/domain/ids.js'
+import { PostgresEventStore } from '../../src/event-stores/postgres/postgres-event-store.js'
 import { startAppServer } from '../support/app-server.js'
+import { LogWriter } from '../support/log-writer.js'
 import { type TestPostgres, startTestPostgres } from '../support/postgres.js'
+import { silent } from '../support/read-side.js'
 import { User, World, text, unique } from '../support/world.js'
 
 /** Two servers in this process on one database, so that each takes the log for shared. The first projects. */
@@ -43,12 +47,25 @@ const holdProjector = async () => {
   await operator.query('BEGIN')
   await operator.query('SELECT FROM read.checkpoints FOR UPDATE')
 }
-/** Reads of the table wait until `release`. */
+/** The same, and reads of the table wait until `releaseReads`. */
 const holdReads = async (table: string) => {
-  await operator.query('BEGIN')
+  await holdProjector()
+  await operator.query('SAVEPOINT reads')
   await operator.query(`LOCK TABLE read.${table} IN ACCESS EXCLUSIVE MODE`)
 }
+const releaseReads = () => operator.query('ROLLBACK TO SAVEPOINT reads')
 const release = () => operator.query('ROLLBACK')
+/** A recall by another server, which need not ask the tables here whose message it is. */
+const recallElsewhere = async (conversationId: string, { id }: User, messageSeq: number) => {
+  const store = await PostgresEventStore.open({ connectionString, logger: silent })
+  try {
+    const writer = new LogWriter(store)
+    await writer.goOnBehind(conversationStream(conversationId))
+    return await writer.did(conversationId, id, { type: 'MessageRecalled', data: { messageSeq } })
+  } finally {
+    await store.close()
+  }
+}
 const waiting = async (count: number) => {
   const counted = `SELECT count(*)::int AS n FROM pg_locks WHERE NOT granted AND mode = 'AccessShareLock'`
   while ((await operator.query<{ n: number }>(counted)).rows[0]!.n < count) await new Promise((resolve) => setTimeout(resolve, 10))
@@ -67,7 +84,7 @@ test.each([
   await waiting(1)
   await alice.remove(group, bob)
   await alice.send(group, 'SECRET')
-  await release()
+  await releaseReads()
   expect((await reading).status).toBe(404)
 })
 
@@ -77,11 +94,13 @@ test.each(['a page of messages', 'one message'])('a slow read of %s does not sho
   const { seq, position } = await alice.send(group, 'SECRET')
   const path = `/v1/conversations/${group.conversationId}/messages`
   await bob.get(`${path}?minPosition=${position}`)
+  const device = await alice.connect()
   await holdReads('messages')
   const reading = bob.call('GET', what === 'one message' ? `${path}/${seq}` : path)
   await waiting(1)
-  await alice.recall(group, seq)
-  await release()
+  // The device hears of it from the feed that the server follows, so the server knows.
+  await device.waitForSeq(group.conversationId, await recallElsewhere(group.conversationId, alice, seq))
+  await releaseReads()
   const { status, body } = await reading
   expect([status, JSON.stringify(body).includes('SECRET')]).toEqual([200, false])
 })

@@ -20,6 +20,14 @@ export class LogWriter {
     this.#store = store
   }
 
+  /** Goes on behind what others have written to a stream. */
+  async goOnBehind(stream: string): Promise<void> {
+    const { events } = await this.#store.readStream(stream, { limit: 1, direction: 'backwards' })
+    const last = events[0]!
+    this.#streams.set(stream, { revision: last.revision, hash: last.metadata.hash })
+    this.now = last.metadata.at
+  }
+
   /** The `seq` of the (last) event. */
   async append(stream: string, actor: Actor, ...events: AnyEvent[]): Promise<number> {
     const result = await this.#store.append(this.propose(stream, actor, ...events))
