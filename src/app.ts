@@ -22,7 +22,7 @@ import { LivePresence } from './gateway/presence.js'
 import { type Signals, noSignals } from './gateway/signals.js'
 import { TIMES, type Times } from './gateway/times.js'
 import { isLoss } from './projections/database.js'
-import { Load, type SharedUse } from './load/load.js'
+import { Load, type LoadOptions, type SharedUse } from './load/load.js'
 import { ReadModels } from './projections/read-models.js'
 import { channelsOf } from './redis/keys.js'
 import { RedisLink } from './redis/link.js'
@@ -55,6 +55,8 @@ export interface AppOptions {
   logger: Logger
   /** Of the gateway, where not the usual ones. */
   times?: Partial<Times>
+  /** Budgets of callers, where not the usual ones. */
+  load?: Pick<LoadOptions, 'userUnitsPerSecond' | 'now'>
 }
 
 /** A running server. */
@@ -97,7 +99,7 @@ export async function startApp(options: AppOptions): Promise<App> {
 }
 
 async function serve(
-  { config, secrets, logger, times }: AppOptions,
+  { config, secrets, logger, times, load: budgets }: AppOptions,
   store: EventStore,
   readModels: ReadModels,
   shutdown: Shutdown,
@@ -121,7 +123,7 @@ async function serve(
   const { appKeys, jwtSecret } = secrets
   const authenticator = createAuthenticator({ appKeys, jwtSecret, jwksUrl: config.jwksUrl, claims: config, users, logger })
   shutdown.add('key set', 0, () => authenticator.close())
-  const load = new Load({ sharedUse: shared.sharedUse })
+  const load = new Load({ ...budgets, sharedUse: shared.sharedUse })
   load.start()
   shutdown.add('load', 0, () => load.stop())
   const parts = { store, conversations, users, readModels, authenticator, logger, load, ...shared }

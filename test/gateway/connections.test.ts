@@ -2,7 +2,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { startAppServer, useServer } from '../support/app-server.js'
 import type { Device } from '../support/device.js'
 import { type TestPostgres, startTestPostgres } from '../support/postgres.js'
-import { User, World, eventually, sign, text } from '../support/world.js'
+import { User, World, eventually, text } from '../support/world.js'
 
 const range = (from: number, to: number) => Array.from({ length: to - from + 1 }, (_, n) => from + n)
 
@@ -77,16 +77,6 @@ describe('time', () => {
     }
   })
 
-  test('a hello that is refused wins no time', async () => {
-    const user = world().user()
-    const token = sign({ sub: user.id, deviceId: 'tablet' })
-    const device = await user.open()
-    const insist = async () => {
-      for (;;) await device.sayHello({ token, deviceId: 'phone' })
-    }
-    await expect(insist()).rejects.toThrow('the socket is closed (4008)')
-  })
-
   test('a ping comes every heartbeatMs; who answers stays, who is silent for twice that is closed', async () => {
     const user = world().user()
     const [answering, silent] = [await user.connect(), await user.connect({ autoPong: false })]
@@ -107,6 +97,21 @@ describe('time', () => {
       await device.until(() => device.pings > pings, 'the next ping')
     }
     await device.settled()
+  })
+})
+
+describe('a user who has used all units', () => {
+  // The clock of the budgets stands still: nothing comes back.
+  const world = useServer({ times: { helloWithinMs: 300 }, load: { userUnitsPerSecond: 1, now: () => 0 } })
+
+  test('a hello that is refused for now wins no time', async () => {
+    const user = world().user()
+    await user.connect()
+    const device = await user.open()
+    const insist = async () => {
+      for (;;) expect(await device.sayHello({ token: user.token })).toMatchObject({ code: 'rate_limited', temporary: true })
+    }
+    await expect(insist()).rejects.toThrow('the socket is closed (4008)')
   })
 })
 

@@ -1,6 +1,6 @@
 import { pino } from 'pino'
 import { afterAll, afterEach, beforeAll, expect } from 'vitest'
-import { type App, startApp } from '../../src/app.js'
+import { type App, type AppOptions, startApp } from '../../src/app.js'
 import { loadConfig } from '../../src/config.js'
 import type { Logger } from '../../src/domain/logger.js'
 import { loadSecrets } from '../../src/secrets.js'
@@ -14,11 +14,12 @@ import { APP_SECRET, JWT_SECRET, World } from './world.js'
 export interface AppServerOptions {
   env?: Record<string, string>
   times?: Partial<Times>
+  load?: AppOptions['load']
   logger?: Logger
 }
 
 /** A server in this process, on a database of its own. */
-export async function startAppServer(connectionString: string, { env = {}, times, logger }: AppServerOptions = {}): Promise<App> {
+export async function startAppServer(connectionString: string, { env = {}, times, load, logger }: AppServerOptions = {}): Promise<App> {
   const config = loadConfig({ PORT: '0', APP_KEYS: `app:${APP_SECRET}`, JWT_SECRET, FRAMES_PER_SECOND: '0', LOG_LEVEL: 'error', ...env })
   const secrets = await loadSecrets(config)
   return startApp({
@@ -27,6 +28,7 @@ export async function startAppServer(connectionString: string, { env = {}, times
     connectionString,
     logger: logger ?? pino({ level: config.logLevel }),
     ...(times === undefined ? {} : { times }),
+    ...(load === undefined ? {} : { load }),
   })
 }
 
