@@ -39,9 +39,9 @@ async function fill(sql: pg.Client, userId: string, count: number): Promise<void
     INSERT INTO members SELECT c, user_id, 'member', 0, 0, 1, 0, p FROM ${series}, ${both};
     INSERT INTO inbox SELECT c, user_id, true, p, p, false, false, null FROM ${series}, ${both};
     INSERT INTO inbox_conversations SELECT c, 2, p, true FROM ${series};
-    INSERT INTO unread_counts SELECT c, user_id, 0, 0 FROM ${series}, ${both};
+    INSERT INTO unread_counts SELECT c, user_id, 0, null, 0 FROM ${series}, ${both};
     INSERT INTO mentions SELECT '${userId}', c, 1 FROM ${series};
-    INSERT INTO receipts SELECT c, user_id, 1, 1, 1, 1, p FROM ${series}, ${both};
+    INSERT INTO receipts SELECT c, user_id, 1, 1, 1, 1, 0, null, null, p FROM ${series}, ${both};
     INSERT INTO departures SELECT c || '-left', '${userId}', 1, p FROM ${series};
     INSERT INTO contacts SELECT c, '${userId}', p FROM ${series};`)
 }
@@ -52,7 +52,7 @@ async function fillOthers(sql: pg.Client): Promise<void> {
     INSERT INTO conversations VALUES ('crowd', 'group', null, 'invite', false, '{}', 1, 'x', null, null, ${OTHERS}, 5, 3, '1', 5, 1, 'x', '1', 'text');
     INSERT INTO members SELECT 'crowd', 'w' || i, 'member', 0, 0, 1, 0, '1' FROM generate_series(1, ${OTHERS}) i;
     INSERT INTO inbox SELECT 'crowd', 'w' || i, true, '1', null, false, false, null FROM generate_series(1, ${OTHERS}) i;
-    INSERT INTO unread_counts SELECT 'crowd', 'w' || i, 0, 0 FROM generate_series(1, ${OTHERS}) i;
+    INSERT INTO unread_counts SELECT 'crowd', 'w' || i, 0, null, 0 FROM generate_series(1, ${OTHERS}) i;
     INSERT INTO mentions SELECT 'w' || i, 'crowd', 1 FROM generate_series(1, ${OTHERS}) i;
     INSERT INTO contacts SELECT 'w' || i, 'w' || (i + 1), '1' FROM generate_series(1, ${OTHERS}) i;`)
 }

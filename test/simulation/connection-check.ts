@@ -99,7 +99,8 @@ export class ConnectionCheck {
     if (track && seq <= track.sent) this.#report('twice', `${conversationId}@${seq} came, after ${track.sent}`)
     else if (track?.hasLeft && !isOwnJoin) this.#report('after-departure', `${conversationId}@${seq} ${type} came after the own departure`)
     else if (!track && seq < first) this.#report('twice', `${conversationId}@${seq} came; the connection begins at ${first}`)
-    else if (seq > expected && !isOwnJoin && !(isOwnDeparture && !track))
+    // A resume may jump to the own departure, without a head: also where it happens while older events are still being sent.
+    else if (seq > expected && !isOwnJoin && !(isOwnDeparture && (!track || this.isResume)))
       this.#report('hole', `${conversationId}@${seq} ${type} came; expected was ${expected}`)
     this.#tracks.set(conversationId, { sent: seq, last: Math.max(seq, track?.last ?? -1), hasLeft: isOwnDeparture })
     this.#sent.set(`${conversationId}:${seq}`, { repushes: 0, acknowledgedAt: undefined })
