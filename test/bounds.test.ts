@@ -31,7 +31,7 @@ function rowsOf(markdown: string): Row[] {
 
 /** What a constant, or the default of an option, is in a source: numbers, products and shifts. */
 function valueIn(source: string, name: string): number | undefined {
-  const found = new RegExp(`(?:const ${name} = |options\\.${name} \\?\\? )([\\d_ *<]+)`).exec(source)?.[1]
+  const found = new RegExp(`(?:const ${name} = |options\\.${name} \\?\\? |^ +${name}: )([\\d_ *<]+)`, 'm').exec(source)?.[1]
   if (found === undefined) return undefined
   const [first = '', ...rest] = found
     .replaceAll('_', '')

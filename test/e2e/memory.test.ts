@@ -1,5 +1,6 @@
 import { connect } from 'node:net'
 import { afterAll, beforeAll, expect, test } from 'vitest'
+import { withinBudget } from '../support/rest.js'
 import { ServerProcess } from '../support/server-process.js'
 import { type User, unique } from '../support/world.js'
 
@@ -17,7 +18,7 @@ afterAll(() => server?.end())
 const large = { type: 'custom', data: { big: 'y'.repeat(30_000) } }
 
 async function inTens(count: number, work: (n: number) => Promise<unknown>): Promise<void> {
-  for (let n = 0; n < count; n += 10) await Promise.all(Array.from({ length: 10 }, (_, i) => work(n + i)))
+  for (let n = 0; n < count; n += 10) await Promise.all(Array.from({ length: 10 }, (_, i) => withinBudget(() => work(n + i))))
 }
 
 async function residentMb(): Promise<number> {
@@ -32,7 +33,7 @@ test('the largest content through every place that holds any: the server outlive
   for (const conversation of conversations) await inTens(300, () => user.send(conversation, '', { content: large }))
   const [first] = conversations
   const path = `/v1/conversations/${first!.conversationId}`
-  const { seq } = await user.send(first!)
+  const { seq } = await withinBudget(() => user.send(first!))
   await inTens(500, (n) => user.write('PATCH', `${path}/messages/${seq}`, { content: { type: 'custom', data: { ...large.data, n } } }))
   let most = await residentMb()
   const look = async () => (most = Math.max(most, await residentMb()))
@@ -43,18 +44,24 @@ test('the largest content through every place that holds any: the server outlive
   for (const socket of sockets) socket.destroy()
 
   // All pages that a burst of frames may ask for, by a device that reads.
-  const device = await user.connect({ deviceId: unique('d') })
+  const device = await withinBudget(() => user.connect({ deviceId: unique('d') }))
   const answers = Array.from({ length: 240 }, (_, n) =>
     device.request('events.get', { conversationId: conversations[n % 3]!.conversationId, after: -1, limit: 200 }),
   )
   await look()
-  expect((await Promise.all(answers)).every(({ type, events }) => type === 'ok' && events!.length > 0)).toBe(true)
+  const answered = await Promise.all(answers)
+  // What is beyond the device's budget is refused, and the rest is answered.
+  expect(answered.every(({ type, code, events }) => (type === 'ok' ? events!.length > 0 : code === 'rate_limited'))).toBe(true)
+  expect(answered.some(({ type }) => type === 'ok')).toBe(true)
   await look()
 
   // Resumes of devices that do not read.
   for (let n = 0; n < 8; n += 1) {
     const slow = await user.open()
-    await slow.sayHello({ token: user.token, deviceId: `slow${n}`, position })
+    await withinBudget(async () => {
+      const answer = await slow.sayHello({ token: user.token, deviceId: `slow${n}`, position })
+      if (answer.type === 'error') throw new Error(answer.code)
+    })
     slow.pause()
     await look()
   }

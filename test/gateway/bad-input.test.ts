@@ -6,7 +6,10 @@ import type { Device, Frame } from '../support/device.js'
 import type { User } from '../support/world.js'
 import { type Schema, wrongValues } from '../support/wrong-values.js'
 
-/** Each frame with each of its fields missing, of another type, out of bounds, or unknown: `invalid_request` that names the field, and the connection stays. */
+/**
+ * Each frame with each of its fields missing, of another type, out of bounds, or unknown: `invalid_request` that names the field, and
+ * the connection stays; after a `hello` that would be refused again it is closed with 4501.
+ */
 
 interface Case {
   what: string
@@ -27,12 +30,18 @@ beforeAll(async () => {
 afterAll(() => console.log(`bad frames: ${count} cases`))
 
 test.each(Object.entries(clientFrames) as unknown as [string, Schema][])('%s', async (type, schema) => {
-  device = type === 'hello' ? await alice.open() : await alice.connect()
+  const isHello = type === 'hello'
+  device = isHello ? await alice.open() : await alice.connect()
   const good = goodFrame(type)
-  for (const one of casesOf(type, schema, good)) await refuse(one)
+  for (const one of casesOf(type, schema, good)) {
+    await refuse(one)
+    if (!isHello) continue
+    expect(await device.waitForClose(), one.what).toBe(4501)
+    device = await alice.open()
+  }
   count += casesOf(type, schema, good).length
   // All of them have done no harm: the same frame without a fault is taken.
-  if (type === 'hello') expect(await device.sayHello({ token: alice.token })).toMatchObject({ type: 'ok' })
+  if (isHello) expect(await device.sayHello({ token: alice.token })).toMatchObject({ type: 'ok' })
   else await device.settled()
   expect(device.closeCode).toBeUndefined()
 })

@@ -7,6 +7,7 @@ import { ANSWERS_BYTES_MAX, Connection } from '../../src/gateway/connection.js'
 import { Outbox } from '../../src/gateway/outbox.js'
 import { NODE_UNSENT_BYTES_MAX, USER_UNSENT_BYTES_MAX, relieve } from '../../src/gateway/unsent.js'
 import { useServer } from '../support/app-server.js'
+import { withinBudget } from '../support/rest.js'
 import { eventually } from '../support/world.js'
 
 describe('a device that reads nothing of its resume', () => {
@@ -17,7 +18,7 @@ describe('a device that reads nothing of its resume', () => {
     const conversation = await a.group([b])
     const { position } = (await b.connect()).hello!
     const words = 'x'.repeat(10_000)
-    for (let n = 0; n < 20; n += 1) await Promise.all(Array.from({ length: 100 }, () => a.send(conversation, words)))
+    for (let n = 0; n < 20; n += 1) await Promise.all(Array.from({ length: 100 }, () => withinBudget(() => a.send(conversation, words))))
     const slow = await b.open()
     await slow.sayHello({ token: b.token, deviceId: 'slow', position })
     slow.pause()
