@@ -26,10 +26,10 @@ export class End {
     return this.#told.signal
   }
 
-  /** Something has failed without which the server cannot go on. One line says what; an error may carry more than may be shown. */
+  /** Something has failed without which the server cannot go on. One line says what; the logger keeps back what an error must not show. */
   fail(error: unknown): void {
     if (this.#told.signal.aborted) return
-    this.#logger.fatal({ err: shownOf(error) }, 'The server cannot go on and ends: start it again')
+    this.#logger.fatal({ err: error }, 'The server cannot go on and ends: start it again')
     this.#end({ error })
   }
 
@@ -37,10 +37,4 @@ export class End {
     this.#told.abort()
     this.#tell(reason)
   }
-}
-
-/** Without the own properties that libraries add: a connection string, the parameters of a statement. */
-function shownOf(error: unknown): object {
-  if (!(error instanceof Error)) return { message: String(error) }
-  return { type: error.name, message: error.message, stack: error.stack }
 }

@@ -6,7 +6,9 @@ import { connect } from 'node:net'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath, pathToFileURL } from 'node:url'
+import pg from 'pg'
 import { afterAll, afterEach, beforeAll, expect, onTestFinished, test } from 'vitest'
+import { EmbeddedPostgres } from '../../src/postgres/embedded-postgres.js'
 import { isAlive } from '../../src/processes.js'
 import { freePort } from '../support/free-port.js'
 import { signalFamily } from '../support/postgres.js'
@@ -31,6 +33,19 @@ const endsInTime = async (told: ServerProcess): Promise<void> => {
   expect(existsSync(join(told.dataDir, 'server.lock'))).toBe(false)
 }
 
+/** Nothing more is projected, and all can be read, until what this gives is called. */
+async function holdReadModels(dataDir: string): Promise<() => Promise<void>> {
+  const { connectionString, detach } = await EmbeddedPostgres.attach(dataDir)
+  const holder = new pg.Client({ connectionString })
+  onTestFinished(detach)
+  // The server that ends takes its Postgres, and with that this session, along.
+  holder.on('error', () => {})
+  await holder.connect()
+  onTestFinished(() => holder.end())
+  await holder.query('BEGIN; LOCK TABLE read.checkpoints IN EXCLUSIVE MODE')
+  return async () => void (await holder.query('ROLLBACK'))
+}
+
 test('while clients keep requests waiting: an answer that is awaited, half a request, a connection that is kept', async () => {
   const { host, port } = new URL(server.world.url)
   const half = connect(Number(port), '127.0.0.1')
@@ -40,12 +55,11 @@ test('while clients keep requests waiting: an answer that is awaited, half a req
   onTestFinished(() => agent.destroy())
   const user = server.world.user()
   const conversation = await user.group()
+  const release = await holdReadModels(server.dataDir)
   const { position } = await user.send(conversation)
-  // A position of this log that it reaches only much later.
-  const ahead = String(Number.parseInt(position, 10) + 1_000_000).padStart(position.split('.', 1)[0]!.length, '0')
   const headers = { authorization: `Bearer ${user.token}` }
   const awaited = new Promise<{ status: number; connection: string | undefined }>((resolve, reject) => {
-    get({ host: '127.0.0.1', port, agent, headers, path: `/v1/inbox?minPosition=${ahead}` }, (answer) => {
+    get({ host: '127.0.0.1', port, agent, headers, path: `/v1/inbox?minPosition=${position}` }, (answer) => {
       answer.resume()
       answer.on('end', () => resolve({ status: answer.statusCode!, connection: answer.headers.connection }))
     }).on('error', reject)
@@ -54,6 +68,7 @@ test('while clients keep requests waiting: an answer that is awaited, half a req
   await user.get('/v1/inbox')
   server.signal('SIGTERM')
   expect(await awaited).toEqual({ status: 503, connection: 'close' })
+  await release()
   await endsInTime(server)
   await server.restart()
 }, 240_000)
