@@ -459,13 +459,13 @@ export class Connection {
   #track(ref: number | undefined, answer: Promise<object | undefined>, bytes: number): void {
     const unanswered = { ref, since: performance.now(), isLate: false } as Unanswered
     unanswered.answered = answer.then(
-      async (fields) => {
+      (fields) => {
         if (!unanswered.isLate) this.#answer(ref, fields)
-        await this.#untrack(unanswered, bytes)
+        return this.#untrack(unanswered, bytes)
       },
-      async (error: unknown) => {
+      (error: unknown) => {
         if (!unanswered.isLate) this.#answerError(ref, error)
-        await this.#untrack(unanswered, bytes)
+        return this.#untrack(unanswered, bytes)
       },
     )
     this.#inFlight.add(unanswered)
@@ -484,11 +484,15 @@ export class Connection {
   }
 
   /** A large answer counts until the device has taken what was sent before: one that asks and does not read is not worked for. */
-  async #untrack(unanswered: Unanswered, bytes: number): Promise<void> {
+  #untrack(unanswered: Unanswered, bytes: number): void | Promise<void> {
     this.#inFlight.delete(unanswered)
-    if (bytes > SMALL_ANSWER_BYTES) await this.drained()
+    if (bytes > SMALL_ANSWER_BYTES) return this.drained().then(() => this.#makeRoom(bytes))
+    this.#makeRoom(bytes)
+  }
+
+  #makeRoom(bytes: number): void {
     this.#inFlightBytes -= bytes
-    this.#takeWaiting()
+    if (this.#waiting.length > 0) this.#takeWaiting()
     if (this.#isPaused && this.#waiting.length === 0 && this.#inFlight.size < UNANSWERED_MAX / 2) this.#unpause()
   }
 

@@ -81,7 +81,7 @@ export class SimulatedNode {
       signals: noSignals(),
       load: new Load({
         now: () => clock.now,
-        userUnitsPerSecond: Infinity,
+        userUnitsPerSecond: 1e9,
       }),
       handshakes: {
         perAddressMax: 0,
