@@ -152,7 +152,7 @@ async function serve(
     }),
   )
   shutdown.add('devices', DEVICES_LEAVE_MS_MAX, () => live.gateway?.leave())
-  shutdown.add('new connections', 0, () => requests.takeNoMore())
+  shutdown.add('kept connections', 0, () => requests.leave())
   live.gateway?.listen(api.server)
   return listen(api, config)
 }

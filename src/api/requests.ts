@@ -11,12 +11,14 @@ export class Requests {
   readonly #api: FastifyInstance
   readonly #unanswered = new Set<ServerResponse>()
   readonly #answered = new Conditions()
+  #isLeaving = false
   #closing: Promise<void> | undefined
 
   constructor(api: FastifyInstance) {
     this.#api = api
     api.server.on('request', (_request, response: ServerResponse) => {
       this.#unanswered.add(response)
+      if (this.#isLeaving) response.setHeader('connection', 'close')
       response.once('close', () => {
         this.#unanswered.delete(response)
         this.#answered.changed()
@@ -24,17 +26,23 @@ export class Requests {
     })
   }
 
-  /** Listens no more, closes the connections on which nothing is in flight, and the others with their answers. */
-  takeNoMore(): void {
-    if (this.#closing) return
-    this.#closing = this.#api.close()
-    this.#closing.catch(() => undefined)
+  /** Closes the connections on which nothing is in flight, and the others with their answers. New ones are answered, and told so too. */
+  leave(): void {
+    this.#isLeaving = true
     for (const response of this.#unanswered) if (!response.headersSent) response.setHeader('connection', 'close')
+    this.#api.server.closeIdleConnections()
+  }
+
+  /** Listens no more. */
+  #takeNoMore(): void {
+    this.leave()
+    this.#closing ??= this.#api.close()
+    this.#closing.catch(() => undefined)
   }
 
   /** Waits for the answers to what is in flight, then, having called `giveUp`, for a moment more, and closes every connection. */
   async end(giveUp: () => void): Promise<void> {
-    this.takeNoMore()
+    this.#takeNoMore()
     const isDone = () => this.#unanswered.size === 0
     if (!(await this.#answered.until(isDone, ANSWERED_MS_MAX))) {
       giveUp()
