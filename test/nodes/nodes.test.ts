@@ -26,7 +26,11 @@ function threeNodes(name: LogName): void {
     first = await startNode()
     ;[second, third] = await Promise.all([startNode(), startNode()])
   })
-  afterEach(() => expect([first, second, third].flatMap((node) => node.world.endDevices())).toEqual([]))
+  afterEach(async () => {
+    const violations = nodes().flatMap((node) => node.world.endDevices())
+    await Promise.all([redis, ...nodes()].map((part) => part.heal()))
+    expect(violations).toEqual([])
+  })
   afterAll(async () => {
     await Promise.all([first, second, third].map((node) => node?.stop()))
     await Promise.all([log?.stop(), redis?.stop(), postgres?.stop()])
@@ -242,7 +246,11 @@ function threeNodes(name: LogName): void {
       async () => (await bobs.request('presence.query', { userIds: [alice.id] })).code === 'unavailable',
       'presence to be unavailable',
     )
-    expect((await bob.get<{ items: object[] }>('/v1/devices')).items).toEqual([{ deviceId: 'phone', online: false, lastSeenAt: null }])
+    const devices = await eventually(async () => {
+      const { items } = await bob.get<{ items: object[] }>('/v1/devices')
+      return items.length > 0 && items
+    }, 'the device to be known')
+    expect(devices).toEqual([{ deviceId: 'phone', online: false, lastSeenAt: null }])
     await sleep(500)
     const comesMeanwhile = await third.user('carol').connect()
     await redis.restart()
@@ -328,6 +336,8 @@ class Traffic {
 
   constructor(device: Device, { conversationId }: Conversation) {
     this.#sending = this.#send(device, conversationId)
+    // A test that fails before `end` has nobody who waits for it.
+    this.#sending.catch(() => undefined)
   }
 
   end(): Promise<{ last: number; slowestMs: number }> {

@@ -101,14 +101,25 @@ export class Node {
     this.#child?.kill('SIGCONT')
   }
 
+  /** Undoes `kill` and `freeze`: a test that failed between must not fail the next one. */
+  async heal(): Promise<void> {
+    if (this.#isGone) await this.restart()
+    else this.thaw()
+  }
+
   async stop(): Promise<void> {
+    this.thaw()
     await this.#end('SIGTERM')
     await rm(this.#dataDir, { recursive: true, force: true })
   }
 
+  get #isGone(): boolean {
+    return this.#child === undefined || this.#child.exitCode !== null || this.#child.signalCode !== null
+  }
+
   async #end(signal: NodeJS.Signals): Promise<void> {
     const child = this.#child
-    if (!child || child.exitCode !== null || child.signalCode !== null) return
+    if (!child || this.#isGone) return
     child.kill(signal)
     await once(child, 'exit')
   }

@@ -16,6 +16,8 @@ export interface TestRedis {
   restart(): Promise<void>
   freeze(): void
   thaw(): void
+  /** Undoes `kill` and `freeze`: a test that failed between must not fail the next one. */
+  heal(): Promise<void>
   flush(): Promise<void>
   /** Every key with its TTL in ms; -1: none. */
   keys(): Promise<Map<string, number>>
@@ -36,6 +38,7 @@ export async function startTestRedis(): Promise<TestRedis> {
       redis.disconnect()
     }
   }
+  const isGone = () => server.exitCode !== null || server.signalCode !== null
   return {
     url,
     kill: async () => {
@@ -47,6 +50,10 @@ export async function startTestRedis(): Promise<TestRedis> {
     },
     freeze: () => void server.kill('SIGSTOP'),
     thaw: () => void server.kill('SIGCONT'),
+    heal: async () => {
+      if (isGone()) server = await launch(port)
+      else server.kill('SIGCONT')
+    },
     flush: () => asked(async (redis) => void (await redis.flushall())),
     keys: () =>
       asked(async (redis) => {
@@ -55,7 +62,7 @@ export async function startTestRedis(): Promise<TestRedis> {
         return ttls
       }),
     stop: async () => {
-      if (server.exitCode !== null || server.signalCode !== null) return
+      if (isGone()) return
       server.kill('SIGKILL')
       await once(server, 'exit')
     },
