@@ -9,6 +9,7 @@ import {
   evolve,
   exists,
   findRecentMessage,
+  findRecentOrdinal,
   messageKey,
   noConversation,
   stateFromJson,
@@ -18,16 +19,18 @@ import {
 } from './conversation/state.js'
 import { Refusal, invalidField, notFound, unavailable } from './errors.js'
 import { type EventStore, type Position, type RecordedEvent, StoreUnavailable, type StreamPage } from './event-store.js'
-import { type ConversationEvent, type MessageSent, type ReceiptEvent, factOf } from './events.js'
+import type { ConversationEvent, MessageSent, ReceiptEvent } from './events.js'
 import type { History } from './history.js'
 import { SEQ_MAX, conversationStream, directConversationId, receiptsStream } from './ids.js'
 import type { Logger } from './logger.js'
 import {
   type ReceiptsCommand,
+  type ReceiptsContext,
   type ReceiptsState,
   cursorOf,
   decideReceipts,
   evolveReceipts,
+  isUnchanged,
   noReceipts,
   receiptsFromJson,
   receiptsToJson,
@@ -115,7 +118,8 @@ function bytesOfCommand(command: ConversationCommand): number {
 /** What was looked up for one command. */
 type Found = Partial<ConversationContext>
 
-const nothing = {}
+/** Nothing is looked up. */
+const nothing: ReceiptsContext = {}
 
 /** A conversation's cursors in memory, and one of them. */
 const STATE_BYTES = 256
@@ -124,7 +128,7 @@ const CURSOR_BYTES = 200
 /** Of the bound of the state cache so much is for receipts, beside it. */
 const RECEIPTS_SHARE = 1 / 4
 
-const receiptsDecider: Decider<ReceiptsState, ReceiptsCommand, typeof nothing, ReceiptEvent> = {
+const receiptsDecider: Decider<ReceiptsState, ReceiptsCommand, ReceiptsContext, ReceiptEvent> = {
   initial: noReceipts,
   streamOf: receiptsStream,
   evolve: evolveReceipts,
@@ -136,9 +140,6 @@ const receiptsDecider: Decider<ReceiptsState, ReceiptsCommand, typeof nothing, R
   fromJson: receiptsFromJson,
 }
 
-/** Backwards from a seq, how many facts are read at once to find the message before it. */
-const ORDINAL_PAGE = 64
-
 /** All that is done to and asked of conversations, whoever asks: REST and gateway alike. */
 export class Conversations {
   readonly #store: EventStore
@@ -149,7 +150,7 @@ export class Conversations {
   readonly reads: CheckedReads
   readonly #sentIds: SentIds
   readonly #streams: Streams<ConversationState, ConversationCommand, ConversationContext, ConversationEvent>
-  readonly #receipts: Streams<ReceiptsState, ReceiptsCommand, typeof nothing, ReceiptEvent>
+  readonly #receipts: Streams<ReceiptsState, ReceiptsCommand, ReceiptsContext, ReceiptEvent>
 
   constructor({ store, snapshots, history, users, logger, membersMax, cacheWeightMax, isShared = false }: ConversationsOptions) {
     this.#store = store
@@ -169,7 +170,7 @@ export class Conversations {
     this.reads = new CheckedReads({ states: this.#streams, store, history, recentChanges: this.#recentChanges, isShared })
     this.#receipts = new Streams({
       decider: receiptsDecider,
-      prepare: () => nothing,
+      prepare: (id, command, { state }) => this.#prepareReceipt(id, command, state),
       store,
       snapshots,
       logger,
@@ -253,7 +254,7 @@ export class Conversations {
     const userId = requester.actor.userId ?? ''
     const { state, position, joinedSeq } = await this.#openToMark(conversationId, userId, seq, saidAs)
     const sentSeq = sentSince(state, userId, joinedSeq)
-    const ordinal = seq >= state.lastMessageSeq ? state.lastOrdinal : await this.#ordinalAt(conversationId, seq)
+    const ordinal = findRecentOrdinal(state, seq)
     const outcome = await this.#receipts.execute(conversationId, { type: 'MarkRead', userId, seq, joinedSeq, ordinal, sentSeq }, requester)
     const readSeq = Math.max(cursorOf(outcome.folded.state, userId, joinedSeq).readSeq ?? 0, sentSeq ?? 0)
     if (outcome.kind === 'appended') return { readSeq, head: state.head, position: lastOf(outcome.events).position, unchanged: false }
@@ -408,15 +409,21 @@ export class Conversations {
     return event ? { replyToIsMessage: event.type === 'MessageSent' } : { missingSeq: seq }
   }
 
-  /** The ordinal of the last message at or below `seq`. */
-  async #ordinalAt(conversationId: string, seq: number): Promise<number> {
-    for (let from = seq; ; ) {
-      const page = await this.#readStream(conversationStream(conversationId), { from, limit: ORDINAL_PAGE, direction: 'backwards' })
-      const message = page.events.find((event) => event.type === 'MessageSent')
-      if (message) return factOf<Extract<ConversationEvent, { type: 'MessageSent' }>>(message).data.ordinal
-      if (page.isEnd) return 0
-      from = page.events.at(-1)!.revision - 1
+  /** Looks up the ordinal of a cursor that moves to where memory does not reach. */
+  #prepareReceipt(conversationId: string, command: ReceiptsCommand, state: ReceiptsState): ReceiptsContext | Promise<ReceiptsContext> {
+    if (command.type !== 'MarkRead' || command.ordinal !== undefined || isUnchanged(state, command)) return nothing
+    return this.#findOrdinal(conversationId, command.seq)
+  }
+
+  /** The ordinal of the last message at or below `seq`, by the history once it has seen `seq`. @throws {Refusal} unavailable */
+  async #findOrdinal(conversationId: string, seq: number): Promise<{ ordinal: number }> {
+    let found = await this.#history.findOrdinal(conversationId, seq)
+    if (found.asOf < seq) {
+      await this.#history.waitForRevision(conversationId, seq)
+      found = await this.#history.findOrdinal(conversationId, seq)
     }
+    if (found.asOf < seq) throw unavailable('The read models are behind: send it again.')
+    return found
   }
 
   async #readEvent(conversationId: string, seq: number): Promise<RecordedEvent | undefined> {

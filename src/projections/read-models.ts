@@ -24,6 +24,7 @@ import {
   type SentMessageKey,
   findHead,
   findMessageFacts,
+  findOrdinal,
   findRecalled,
   findSentIds,
   findSentMessages,
@@ -332,6 +333,10 @@ class HistoryQueries implements HistoryReads {
 
   findRecalled(conversationId: string, seqs: readonly number[]): ReturnType<History['findRecalled']> {
     return this.#read((db) => findRecalled(db, conversationId, seqs))
+  }
+
+  findOrdinal(conversationId: string, seq: number): ReturnType<History['findOrdinal']> {
+    return this.#read((db) => findOrdinal(db, conversationId, seq))
   }
 
   async waitForRevision(conversationId: string, revision: number): Promise<void> {

@@ -118,6 +118,15 @@ export async function findRecalled(
   return { asOf: rows[0]?.head ?? -1, recalled }
 }
 
+/** The ordinal of the last message at or below `seq`, 0 where there is none, and how far the history is. */
+export async function findOrdinal(db: Database, conversationId: string, seq: number): Promise<{ asOf: number; ordinal: number }> {
+  const { rows } = await sql<{ head: number; ordinal: number | null }>`
+    SELECT c.head, (
+      SELECT ordinal FROM messages WHERE conversation_id = ${conversationId} AND seq <= ${seq}::integer ORDER BY seq DESC LIMIT 1
+    ) AS ordinal FROM conversations c WHERE c.id = ${conversationId}`.execute(db)
+  return { asOf: rows[0]?.head ?? -1, ordinal: rows[0]?.ordinal ?? 0 }
+}
+
 /** The last revision of the conversation that the read models have seen, -1 where none. */
 export async function findHead(db: Database, conversationId: string): Promise<number> {
   const { rows } = await sql<{ head: number }>`SELECT head FROM conversations WHERE id = ${conversationId}`.execute(db)

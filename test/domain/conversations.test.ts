@@ -511,8 +511,43 @@ describe('reading up to', () => {
     const many = Array.from({ length: 200 }, (_, i) => `many${i}`)
     for (const word of many) await change('anna', edit(1, word))
     await send('anna', 'm3')
+    store.reads = 0
     await mark('ben', 203)
+    expect(store.reads, 'only to look for a receipts stream').toBe(1)
     expect(receipts()).toEqual([{ type: 'ReadUpTo', userId: 'ben', seq: 203, ordinal: 2 }])
+  })
+
+  describe('that lies before the window', () => {
+    beforeEach(async () => {
+      await mark('cleo', 2)
+      for (let i = 0; i < BEYOND_WINDOW; i++) await change('anna', edit(1, `many${i}`))
+      await send('anna', 'm3')
+      store.reads = 0
+      history.asked.length = 0
+    })
+
+    test('finds its ordinal by one question, however many facts are none', async () => {
+      await mark('ben', 40)
+      expect(receipts().at(-1)).toEqual({ type: 'ReadUpTo', userId: 'ben', seq: 40, ordinal: 2 })
+      expect([store.reads, history.asked]).toEqual([0, ['findOrdinal 40']])
+    })
+
+    test('asks nothing where it changes nothing', async () => {
+      expect(await mark('cleo', 1)).toMatchObject({ readSeq: 2, unchanged: true })
+      expect([store.reads, history.asked]).toEqual([0, []])
+    })
+
+    test('waits for a history that has not seen it', async () => {
+      history.seen = 30
+      await mark('ben', 40)
+      expect(history.asked).toEqual(['findOrdinal 40', 'waitForRevision 40', 'findOrdinal 40'])
+      expect(receipts().at(-1)).toMatchObject({ userId: 'ben', seq: 40, ordinal: 2 })
+    })
+
+    test('is to be said again where the history stays behind', async () => {
+      Object.assign(history, { seen: 30, isStuck: true })
+      expect(await codeOf(mark('ben', 40))).toBe('unavailable')
+    })
   })
 
   test('backwards or again is unchanged', async () => {

@@ -71,6 +71,8 @@ describe('a member that left and joined again at 10', () => {
     givenReceipts(delivered('ben', 9))
       .when(markDelivered('ben', 4, 10))
       .thenEvents(delivered('ben', 4, 10)))
+  test.each([markRead('ben', 9, null, 3), markDelivered('ben', 9, 3)])('has no cursors any more for the one before: %o', (late) =>
+    givenReceipts(read('ben', 4, 10)).when(late).thenUnchanged())
   test('is not moved by a fact of the membership before that another node wrote late', () => {
     const state = receiptsAfter(read('ben', 4, 10), read('ben', 9), delivered('ben', 9))
     expect(cursorOf(state, 'ben', 10)).toEqual({ readSeq: 4, deliveredSeq: null, joinedSeq: 10 })
@@ -86,7 +88,7 @@ test('cursors never move back, through snapshots too', () => {
       let revision = 0
       for (const [i, { userId, seq, isRead }] of commands.entries()) {
         const before = cursorOf(state, userId, 0)
-        const decision = decideReceipts(state, isRead ? markRead(userId, seq) : markDelivered(userId, seq))
+        const decision = decideReceipts(state, isRead ? markRead(userId, seq) : markDelivered(userId, seq), {})
         for (const event of decision.kind === 'events' ? decision.events : []) {
           state = evolveReceipts(state, {
             ...event,

@@ -244,6 +244,12 @@ export class SimulatedReadModels implements ReadQueries {
         const isRecalled = (seq: number) => (row?.messages.get(seq)?.recalledAt ?? null) !== null
         return { asOf: row?.head ?? -1, recalled: new Set(seqs.filter(isRecalled)) }
       }),
+    findOrdinal: (conversationId, seq) =>
+      this.#ask(() => {
+        const row = this.#row(conversationId)
+        const message = [...(row?.messages.values() ?? [])].findLast((earlier) => earlier.seq <= seq)
+        return { asOf: row?.head ?? -1, ordinal: message?.ordinal ?? 0 }
+      }),
     waitForPosition: (position) => this.waitFor(position),
     waitForRevision: async (conversationId, revision) => {
       const head = await this.#ask(() => this.#row(conversationId)?.head ?? -1)

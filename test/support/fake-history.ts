@@ -67,6 +67,13 @@ export class FakeHistory implements History {
     return { asOf: facts.length - 1, recalled: new Set(recalled) }
   }
 
+  async findOrdinal(conversationId: string, seq: number): Promise<{ asOf: number; ordinal: number }> {
+    this.asked.push(`findOrdinal ${seq}`)
+    const facts = this.#facts(conversationId)
+    const sent = facts.flatMap((fact) => (fact.type === 'MessageSent' && fact.revision <= seq ? [fact.data.ordinal] : []))
+    return { asOf: facts.length - 1, ordinal: sent.at(-1) ?? 0 }
+  }
+
   async waitForRevision(_: string, revision: number): Promise<void> {
     this.asked.push(`waitForRevision ${revision}`)
     if (this.isStuck) throw unavailable('The history is behind.')

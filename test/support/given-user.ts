@@ -20,5 +20,5 @@ export function givenAnna(...events: UserEvent[]) {
 
 export function givenReceipts(...events: ReceiptEvent[]) {
   const state = receiptsAfter(...events)
-  return { state, when: (command: ReceiptsCommand) => expectations((): Decision<ReceiptEvent> => decideReceipts(state, command)) }
+  return { state, when: (command: ReceiptsCommand) => expectations((): Decision<ReceiptEvent> => decideReceipts(state, command, {})) }
 }

@@ -92,6 +92,18 @@ export const messageKey = (senderId: string, clientMessageId: string) => `${send
 /** The seq of the message with this key, where it is in the window. */
 export const findRecentMessage = (state: ConversationState, key: string) => state.younger.messages.get(key) ?? state.older.messages.get(key)
 
+/** The ordinal of the last message at or below `seq` (0: none); undefined where `seq` lies before the window. */
+export function findRecentOrdinal(state: ConversationState, seq: number): number | undefined {
+  if (seq >= state.lastMessageSeq) return state.lastOrdinal
+  if (seq < windowStart(state)) return undefined
+  // Ordinals are dense: each later message is one more.
+  let later = 0
+  for (const { messages } of [state.older, state.younger]) {
+    for (const [, messageSeq] of messages) if (messageSeq > seq) later += 1
+  }
+  return state.lastOrdinal - later
+}
+
 /** Changes in the window to one message after `revision`, in their order. */
 export function changesSince(state: ConversationState, messageSeq: number, revision: number): MessageChange[] {
   const of = (recent: Recent) => recent.changes.filter((change) => change.messageSeq === messageSeq && change.revision > revision)

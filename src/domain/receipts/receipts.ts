@@ -16,9 +16,17 @@ export interface ReceiptsState {
 }
 
 export type ReceiptsCommand =
-  /** `ordinal`: that of the last message at or below `seq`. `sentSeq`: the reader's own last message, which it has read by sending it. */
-  | { type: 'MarkRead'; userId: string; seq: number; joinedSeq: number; ordinal: number; sentSeq: number | null }
+  /**
+   * `ordinal`: that of the last message at or below `seq`, where memory knows it; otherwise it is looked up.
+   * `sentSeq`: the reader's own last message, which it has read by sending it.
+   */
+  | { type: 'MarkRead'; userId: string; seq: number; joinedSeq: number; ordinal: number | undefined; sentSeq: number | null }
   | { type: 'MarkDelivered'; userId: string; seq: number; joinedSeq: number }
+
+/** What was looked up for one command. */
+export interface ReceiptsContext {
+  ordinal?: number
+}
 
 export const noReceipts: ReceiptsState = { cursors: PersistentMap() }
 
@@ -42,20 +50,29 @@ export function evolveReceipts(state: ReceiptsState, event: Fact<ReceiptEvent>):
 }
 
 /** Decides one move of one cursor: forward, or unchanged. */
-export function decideReceipts(state: ReceiptsState, command: ReceiptsCommand): Decision<ReceiptEvent> {
+export function decideReceipts(state: ReceiptsState, command: ReceiptsCommand, found: ReceiptsContext): Decision<ReceiptEvent> {
+  if (isUnchanged(state, command)) return unchanged
   const { userId, seq, joinedSeq } = command
-  const cursor = cursorOf(state, userId, joinedSeq)
   const membership = joinedSeq === 0 ? {} : { joinedSeq }
   switch (command.type) {
-    case 'MarkRead':
-      if (seq <= Math.max(cursor.readSeq ?? -1, command.sentSeq ?? -1)) return unchanged
-      return decided({ type: 'ReadUpTo', data: { userId, seq, ordinal: command.ordinal, ...membership } })
+    case 'MarkRead': {
+      const ordinal = command.ordinal ?? found.ordinal
+      if (ordinal === undefined) throw new Error('a read cursor moves by an ordinal that was not looked up')
+      return decided({ type: 'ReadUpTo', data: { userId, seq, ordinal, ...membership } })
+    }
     case 'MarkDelivered':
-      if (seq <= (cursor.deliveredSeq ?? -1)) return unchanged
       return decided({ type: 'DeliveredUpTo', data: { userId, seq, ...membership } })
     default:
       return unreachable(command)
   }
+}
+
+/** True if the cursor is at `seq` or beyond it, or is that of a later membership. It stays true, because cursors only move forward. */
+export function isUnchanged(state: ReceiptsState, command: ReceiptsCommand): boolean {
+  const { userId, seq, joinedSeq } = command
+  if (joinedSeq < (state.cursors.get(userId)?.joinedSeq ?? 0)) return true
+  const { readSeq, deliveredSeq } = cursorOf(state, userId, joinedSeq)
+  return seq <= (command.type === 'MarkRead' ? Math.max(readSeq ?? -1, command.sentSeq ?? -1) : (deliveredSeq ?? -1))
 }
 
 export const receiptsToJson = (state: ReceiptsState): unknown => [...state.cursors]
