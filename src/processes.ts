@@ -1,4 +1,5 @@
-import { readFileSync } from 'node:fs'
+import { readFileSync, readlinkSync } from 'node:fs'
+import { hostname } from 'node:os'
 
 /** Whether a process with this id lives. A zombie has ended: only its parent has not looked yet. */
 export function isAlive(pid: number): boolean {
@@ -25,6 +26,20 @@ export function childrenOf(pid: number): number[] {
   return (readText(`/proc/${pid}/task/${pid}/children`) ?? '').trim().split(' ').filter(Boolean).map(Number)
 }
 
+/** Processes of one space know each other by their ids; those of other hosts, of containers, or of before a reboot do not. */
+export interface ProcessSpace {
+  hostname: string
+  /** Empty where the system has none. */
+  bootId: string
+  /** Empty where the system has none. */
+  pidNamespace: string
+}
+
+export function ownProcessSpace(): ProcessSpace {
+  const bootId = readText('/proc/sys/kernel/random/boot_id')?.trim() ?? ''
+  return { hostname: hostname(), bootId, pidNamespace: readLink('/proc/self/ns/pid') ?? '' }
+}
+
 /** The fields of /proc/<pid>/stat after the name, which may itself hold spaces and brackets. */
 function procStat(pid: number): string[] | undefined {
   const text = readText(`/proc/${pid}/stat`)
@@ -34,6 +49,14 @@ function procStat(pid: number): string[] | undefined {
 function readText(path: string): string | undefined {
   try {
     return readFileSync(path, 'utf8')
+  } catch {
+    return undefined
+  }
+}
+
+function readLink(path: string): string | undefined {
+  try {
+    return readlinkSync(path)
   } catch {
     return undefined
   }

@@ -8,11 +8,9 @@ export type Work = (connectionString: string, logger: Logger) => Promise<void>
 
 export interface OpenDatabase {
   connectionString: string
-  /** Settles with an error when a Postgres of our own is lost for good. */
+  /** Settles with an error when a Postgres of our own is lost for good, or the data directory to another server. */
   exited: Promise<Error | undefined>
 }
-
-const never = new Promise<undefined>(() => {})
 
 const POSTGRES_STOP_MS_MAX = 12_000
 const LOCK_RELEASE_MS_MAX = 1_000
@@ -20,12 +18,14 @@ const LOCK_RELEASE_MS_MAX = 1_000
 /** Opens the database of DATABASE_URL, or a Postgres of its own in DATA_DIR, alone on that directory. `shutdown` ends it. */
 export async function openDatabase(config: Config, logger: Logger, shutdown: Shutdown, signal?: AbortSignal): Promise<OpenDatabase> {
   for (const warning of config.warnings) logger.warn(warning)
-  const lock = await acquireDataDirLock(config.dataDir)
+  const lock = await acquireDataDirLock(config.dataDir, { logger })
   shutdown.add('lock of DATA_DIR', LOCK_RELEASE_MS_MAX, () => lock.release())
-  if (config.databaseUrl) return { connectionString: config.databaseUrl, exited: never }
+  if (config.databaseUrl) return { connectionString: config.databaseUrl, exited: lock.lost }
   const postgres = await EmbeddedPostgres.start({ dataDir: config.dataDir, logger, signal })
   shutdown.add('Postgres', POSTGRES_STOP_MS_MAX, () => postgres.stop(shutdown.leftMs))
-  return postgres
+  // Two servers must not write to one cluster, not even the last words of an orderly stop.
+  void lock.lost.then(() => postgres.stop(0))
+  return { connectionString: postgres.connectionString, exited: Promise.race([postgres.exited, lock.lost]) }
 }
 
 /** Runs with the database of DATABASE_URL, or with a Postgres of its own in DATA_DIR, alone on that directory. */

@@ -1,3 +1,4 @@
+import { spawnSync } from 'node:child_process'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { readCorpus } from '../support/corpus.js'
@@ -9,6 +10,10 @@ import { type Conversation, type User, eventually, text } from '../support/world
 /** By hand: CORPUS_LINES=50000. */
 const LINES = Number(process.env['CORPUS_LINES'] ?? 3_000)
 const AT_ONCE = 50
+
+/** Processes that see no others, as in a container. */
+const asContainer = ['unshare', '--pid', '--fork', '--kill-child', '--mount-proc']
+const hasContainers = spawnSync(asContainer[0]!, [...asContainer.slice(1), 'true']).status === 0
 
 let server: ServerProcess
 beforeAll(async () => {
@@ -23,6 +28,13 @@ test('a second server on the same data directory stops with one sentence that sa
   await server.ready()
   const user = server.world.user()
   await user.send(await user.group())
+})
+
+test.skipIf(!hasContainers)('a second server in another container is kept away from the same data directory, too', async () => {
+  const { exit, output } = await server.startAnother(asContainer)
+  expect(exit).toEqual({ code: 1, signal: null })
+  expect(output).toMatch(/^DATA_DIR \S+ is in use by another server \(process \d+ of another container or host, .+\): .+\.$/m)
+  await server.ready()
 })
 
 test(

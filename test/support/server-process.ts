@@ -48,10 +48,10 @@ export class ServerProcess {
     return server
   }
 
-  /** Another one with the same settings, on a port of its own, that is not meant to stay. */
-  async startAnother(): Promise<{ exit: Exit; output: string }> {
+  /** Another one with the same settings, on a port of its own, that is not meant to stay; run by `wrapper`, if any. */
+  async startAnother(wrapper: readonly string[] = []): Promise<{ exit: Exit; output: string }> {
     const other = new ServerProcess(this.dataDir, await freePort(), this.#env)
-    other.#spawn()
+    other.#spawn(wrapper)
     const impatience = setTimeout(() => other.signal('SIGKILL'), READY_MS_MAX)
     const exit = await other.#exit
     clearTimeout(impatience)
@@ -108,9 +108,10 @@ export class ServerProcess {
     )
   }
 
-  #spawn(): void {
+  #spawn(wrapper: readonly string[] = []): void {
     this.output = ''
-    this.#child = spawn(process.execPath, [main, 'serve'], {
+    const [command, ...args] = [...wrapper, process.execPath, main, 'serve']
+    this.#child = spawn(command, args, {
       stdio: ['ignore', 'pipe', 'pipe'],
       env: {
         ...process.env,
