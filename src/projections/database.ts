@@ -19,13 +19,15 @@ const CONNECT_TIMEOUT_MS = 5_000
 /** What a statement has left at least after a long wait for a connection. */
 const READ_MS_MIN = 250
 /** A statement of a batch; and one that makes, fills or swaps whole tables. */
-const WRITE_MS_MAX = 60_000
+export const WRITE_MS_MAX = 60_000
 const TABLES_MS_MAX = 3_600_000
 const tableStatement = /^\s*(CREATE|DROP|ALTER|ANALYZE|LOCK)\b/i
+/** A writer that runs no statement for so long sends an empty one: who holds a lease is known to live by that (leases.ts). */
+export const HEARTBEAT_MS = 2_000
 /** For connections that are in use when everything ends. */
 const END_MS_MAX = 1_000
 
-/** A line that swallows everything is given up after about 20 s, also by the server, which then gives the leadership to another. */
+/** A line that swallows everything is given up after about 20 s, also by the server, which then takes its locks back. */
 const KEEP_ALIVE_IDLE_MS = 10_000
 const goneWithLine = ['tcp_keepalives_idle=10', 'tcp_keepalives_interval=3', 'tcp_keepalives_count=3', 'tcp_user_timeout=20000']
 
@@ -48,7 +50,7 @@ export function openReaders(connectionString: string, connectionsMax: number, on
 export function openWriters(connectionString: string, schema: string, onLost: (error: Error) => void = () => {}): Database {
   const settings = [`search_path=${schema}`, 'synchronous_commit=off', 'jit=off', ...byKey]
   const msMaxOf = (text: string) => (tableStatement.test(text) ? TABLES_MS_MAX : WRITE_MS_MAX)
-  return open(openPool(connectionString, 2, settings, onLost), copying, msMaxOf)
+  return open(openPool(connectionString, 2, settings, onLost), copying, msMaxOf, HEARTBEAT_MS)
 }
 
 function openPool(connectionString: string, max: number, settings: readonly string[], onLost: (error: Error) => void): pg.Pool {
@@ -74,38 +76,27 @@ type Run = (client: pg.PoolClient, text: string, values: readonly unknown[]) => 
 /** How long a statement may take. */
 type MsMaxOf = (text: string) => number
 
-const open = (pool: pg.Pool, run: Run, msMaxOf: MsMaxOf): Database =>
-  new Kysely<unknown>({ dialect: new PostgresDialect({ pool: running(pool, run, msMaxOf) }) })
+const open = (pool: pg.Pool, run: Run, msMaxOf: MsMaxOf, heartbeatMs?: number): Database =>
+  new Kysely<unknown>({ dialect: new PostgresDialect({ pool: running(pool, run, msMaxOf, heartbeatMs) }) })
 
 /** The server has not answered in time: the connection was given up, and what became of the statement is not known. */
 class DatabaseSilent extends Error {}
 
-/** The pool as Kysely sees it. Each statement has a deadline of our own: a server that stands still keeps none of its own. */
-function running(pool: pg.Pool, run: Run, msMaxOf: MsMaxOf): PostgresPool {
+/** The pool as Kysely sees it. */
+function running(pool: pg.Pool, run: Run, msMaxOf: MsMaxOf, heartbeatMs: number | undefined): PostgresPool {
   const inUse = new Set<pg.PoolClient>()
   return {
     async connect() {
-      let since = performance.now()
+      const since = performance.now()
       const client = await pool.connect()
       inUse.add(client)
-      let silent: DatabaseSilent | undefined
-      const query = async (text: string, values: readonly unknown[]) => {
-        if (silent) throw silent
-        const leftMs = Math.max(READ_MS_MIN, since + msMaxOf(text) - performance.now())
-        try {
-          return await withDeadline(run(client, text, values), leftMs, () => {
-            silent = new DatabaseSilent(`The database has not answered for ${Math.round(leftMs)} ms`)
-            return silent
-          })
-        } finally {
-          since = performance.now()
-        }
-      }
-      const release = () => {
-        inUse.delete(client)
-        client.release(silent)
-      }
-      return { query, release } as unknown as PostgresPoolClient
+      const session = new Session(client, run, msMaxOf, since, heartbeatMs)
+      const release = () =>
+        session.end((silent) => {
+          inUse.delete(client)
+          client.release(silent)
+        })
+      return { query: session.query, release } as unknown as PostgresPoolClient
     },
     async end() {
       // One that runs a statement is cut by this; one that waits for its user says goodbye.
@@ -113,6 +104,66 @@ function running(pool: pg.Pool, run: Run, msMaxOf: MsMaxOf): PostgresPool {
       await pool.end()
       clearTimeout(impatience)
     },
+  }
+}
+
+/** A connection in use. Each statement has a deadline of our own: a server that stands still keeps none of its own. */
+class Session {
+  readonly #client: pg.PoolClient
+  readonly #run: Run
+  readonly #msMaxOf: MsMaxOf
+  readonly #heart: NodeJS.Timeout | undefined
+  #since: number
+  #isBusy = false
+  #beating: Promise<unknown> | undefined
+  #silent: DatabaseSilent | undefined
+
+  constructor(client: pg.PoolClient, run: Run, msMaxOf: MsMaxOf, since: number, heartbeatMs: number | undefined) {
+    this.#client = client
+    this.#run = run
+    this.#msMaxOf = msMaxOf
+    this.#since = since
+    if (heartbeatMs !== undefined) this.#heart = setInterval(() => this.#beat(), heartbeatMs).unref()
+  }
+
+  readonly query = async (text: string, values: readonly unknown[]): Promise<pg.QueryResult> => {
+    this.#isBusy = true
+    try {
+      await this.#beating
+      return await this.#runInTime(text, values)
+    } finally {
+      this.#isBusy = false
+    }
+  }
+
+  /** Nothing runs on the connection any more when `ended` is called; with an error, it cannot be used again. */
+  end(ended: (silent: Error | undefined) => void): void {
+    clearInterval(this.#heart)
+    if (this.#beating) void this.#beating.then(() => ended(this.#silent))
+    else ended(this.#silent)
+  }
+
+  /** Between two statements only. In a transaction that has failed it is refused, which is an answer, too. */
+  #beat(): void {
+    if (this.#isBusy || this.#beating || this.#silent) return
+    this.#beating = this.#runInTime('SELECT 1', [])
+      .catch(() => undefined)
+      .finally(() => {
+        this.#beating = undefined
+      })
+  }
+
+  async #runInTime(text: string, values: readonly unknown[]): Promise<pg.QueryResult> {
+    if (this.#silent) throw this.#silent
+    const leftMs = Math.max(READ_MS_MIN, this.#since + this.#msMaxOf(text) - performance.now())
+    try {
+      return await withDeadline(this.#run(this.#client, text, values), leftMs, () => {
+        this.#silent = new DatabaseSilent(`The database has not answered for ${Math.round(leftMs)} ms`)
+        return this.#silent
+      })
+    } finally {
+      this.#since = performance.now()
+    }
   }
 }
 

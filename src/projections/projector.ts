@@ -1,5 +1,4 @@
 import { setTimeout as delay } from 'node:timers/promises'
-import { sql } from 'kysely'
 import type { EventStore, FeedItem, Position } from '../domain/event-store.js'
 import type { Logger } from '../domain/logger.js'
 import { Conditions } from '../domain/waits.js'
@@ -7,6 +6,7 @@ import type { Applied } from './applied.js'
 import { Batch, PROJECTED_PREFIXES } from './batch.js'
 import { type Checkpoint, CheckpointMoved, furthest, isCurrent, loadCheckpoints, migrate, moveCheckpoints } from './checkpoints.js'
 import { type Database, READ_SCHEMA, isLoss, openWriters } from './database.js'
+import { tryLease } from './leases.js'
 import type { Projection } from './projection.js'
 import { rebuild } from './rebuild.js'
 
@@ -136,10 +136,7 @@ export class Projector {
 
   async #becomeLeader(db: Database): Promise<boolean> {
     while (!this.#stopped) {
-      const { rows } = await sql<{
-        leads: boolean
-      }>`SELECT pg_try_advisory_lock(hashtextextended('convolog read models: leader', 0)) AS leads`.execute(db)
-      if (rows[0]?.leads) return true
+      if (await tryLease(db, 'leader')) return true
       this.#works('standby')
       await delay(LEADER_LOOK_INTERVAL_MS, undefined, { signal: this.#stopping.signal }).catch(() => undefined)
     }

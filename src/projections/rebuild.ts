@@ -7,6 +7,7 @@ import { texts } from './arrays.js'
 import { Batch, type Building, PROJECTED_PREFIXES } from './batch.js'
 import { checkpointsTable, furthest, loadCheckpoints, lockCheckpoints } from './checkpoints.js'
 import { type Database, READ_SCHEMA, REBUILD_SCHEMA, openWriters } from './database.js'
+import { tryLease } from './leases.js'
 import type { Projection } from './projection.js'
 
 export interface RebuildProgress {
@@ -79,10 +80,7 @@ class Rebuild {
   }
 
   async run(): Promise<void> {
-    const { rows } = await sql<{
-      alone: boolean
-    }>`SELECT pg_try_advisory_lock(hashtextextended('convolog read models: rebuild', 0)) AS alone`.execute(this.#db)
-    if (!rows[0]?.alone) throw unavailable('Another rebuild of the read models is running: wait for its end.')
+    if (!(await tryLease(this.#db, 'rebuild'))) throw unavailable('Another rebuild of the read models is running: wait for its end.')
     await this.#createTables()
     await this.#catchUp()
     await this.#createIndexes()

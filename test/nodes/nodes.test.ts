@@ -4,6 +4,7 @@ import type { Device } from '../support/device.js'
 import { type Log, type LogName, logNames, startLog, withoutLog } from '../support/logs.js'
 import { Node } from '../support/nodes.js'
 import { type TestPostgres, startTestPostgres } from '../support/postgres.js'
+import { dumpTables } from '../support/read-side.js'
 import { type TestRedis, hasRedis, startTestRedis } from '../support/redis.js'
 import { type Conversation, type User, eventually, text, unique } from '../support/world.js'
 
@@ -233,6 +234,39 @@ function threeNodes(name: LogName): void {
       (await first.as(bob).get<{ items: { head: number }[] }>(`/v1/inbox?minPosition=${(await alice.send(group)).position}`)).items[0]!
         .head,
     ).toBe(seq + 1)
+  })
+
+  test('the node that projects stands still in the middle of traffic: another takes over in time, and when it wakes up nothing is doubled', {
+    timeout: 120_000,
+  }, async () => {
+    const database = await postgres.createDatabase()
+    const leading = await startNode({ DATABASE_URL: database })
+    const standby = await startNode({ DATABASE_URL: database })
+    try {
+      const [alice, bob] = [standby.user('alice'), standby.user('bob')]
+      const group = await alice.group([bob])
+      let position = ''
+      const send = async (count: number) => {
+        for (let n = 0; n < count; n += 1) ({ position } = await alice.send(group))
+      }
+      await send(20)
+      leading.freeze()
+      const frozenAt = performance.now()
+      await send(20)
+      const unread = async () => (await bob.call<{ items: { unread: number }[] }>('GET', `/v1/inbox?minPosition=${position}`)).body
+      await eventually(async () => (await unread()).items?.[0]?.unread === 40, 'the standby to take over', 60_000)
+      expect(performance.now() - frozenAt).toBeLessThan(20_000)
+      leading.thaw()
+      await send(20)
+      await eventually(async () => (await unread()).items?.[0]?.unread === 60, 'the standby to go on')
+      await eventually(async () => (await leading.world.call('/health/ready')).status === 200, 'the other to be well')
+      const tables = await dumpTables(database)
+      await standby.command('replay')
+      expect(await dumpTables(database)).toEqual(tables)
+    } finally {
+      leading.thaw()
+      await Promise.all([leading.stop(), standby.stop()])
+    }
   })
 
   test('Redis is killed and comes back: messages flow all the time, and presence is back by itself', { timeout: 60_000 }, async () => {

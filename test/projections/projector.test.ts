@@ -70,6 +70,54 @@ async function until(condition: () => boolean | Promise<boolean>): Promise<void>
   await expect.poll(condition, { interval: 10, timeout: 50_000 }).toBe(true)
 }
 
+describe('a process that stands still with the lead', () => {
+  const LEAD = "SELECT pg_advisory_lock(hashtextextended('convolog read models: leader', 0))"
+
+  /** What is open on its session when it stops. */
+  const doings: [string, (client: pg.Client) => Promise<unknown>][] = [
+    ['nothing', async () => {}],
+    [
+      'a transaction that has moved the checkpoints',
+      (client) => client.query("BEGIN; UPDATE read.checkpoints SET position = position; UPDATE read.inbox SET user_id = 'nobody'"),
+    ],
+  ]
+
+  test.each(doings)('with %s under way, loses it to the next, which goes on from the checkpoint', { timeout: 60_000 }, async (_, doing) => {
+    await open({ project: false })
+    const still = new pg.Client({ connectionString: side.connectionString })
+    const lost = new Promise((resolve) => still.on('error', resolve))
+    await still.connect()
+    await still.query(LEAD)
+    await doing(still)
+    await write(2)
+    const next = await openOther({ project: true })
+    await next.waitFor(side.log.position, 30_000)
+    await lost
+    await expect(still.query('SELECT 1')).rejects.toThrow()
+    const tables = await dumpTables(side.connectionString)
+    await next.replay()
+    expect(await dumpTables(side.connectionString)).toEqual(tables)
+  })
+
+  test('is not taken for one that runs, which shows that it lives, however little happens', { timeout: 60_000 }, async () => {
+    await open()
+    await side.settled()
+    const client = new pg.Client({ connectionString: side.connectionString })
+    await client.connect()
+    const findSignOfLife = async () => {
+      const { rows } = await client.query<{ at: string }>(
+        `SELECT state_change::text AS at FROM pg_stat_activity JOIN pg_locks USING (pid)
+         WHERE locktype = 'advisory' AND objsubid = 1 AND datname = current_database()`,
+      )
+      return rows[0]?.at
+    }
+    const seen = new Set<string | undefined>()
+    await until(async () => seen.add(await findSignOfLife()).size > 3)
+    await client.end()
+    expect(side.readModels.status()!.state).toBe('projecting')
+  })
+})
+
 describe('waiting', () => {
   test('ends when the tables are at the position', async () => {
     await open()
