@@ -34,16 +34,20 @@ export interface StartOptions {
   nodeArgs?: readonly string[]
   /** Another checkout that is built, to compare with. Default: this one. */
   serverDir?: string | undefined
+  /** The server and its Postgres have the whole machine, for benches that make little load or give way. */
+  onBothCores?: boolean
 }
 
 export class Convolog {
   readonly #dataDir = temporaryFolder()
   readonly #env: Record<string, string>
   readonly #command: readonly string[]
+  readonly #onBothCores: boolean
   #program: Program
   #url = ''
 
-  private constructor(more: Record<string, string>, { nodeArgs = [], serverDir }: StartOptions) {
+  private constructor(more: Record<string, string>, { nodeArgs = [], serverDir, onBothCores = false }: StartOptions) {
+    this.#onBothCores = onBothCores
     this.#env = { ...settings, ...more, DATA_DIR: this.#dataDir }
     this.#command = [...nodeArgs, serverDir === undefined ? main : join(serverDir, 'dist/main.js')]
     this.#program = this.#run('serve')
@@ -75,7 +79,7 @@ export class Convolog {
     await this.#listens()
   }
 
-  #run(command: string, options: { onBothCores?: boolean } = {}): Program {
+  #run(command: string, options = { onBothCores: this.#onBothCores }): Program {
     return new Program([...this.#command, command], this.#env, options)
   }
 

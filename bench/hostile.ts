@@ -17,7 +17,6 @@ import { type Made, hostileAppKeys, makeScene } from './hostile/scene.js'
 import { type Attack, rowsOf } from './hostile/table.js'
 import { verify } from './hostile/verify.js'
 import { Watch } from './hostile/watch.js'
-import { pinGenerator, pinning } from './processes.js'
 
 const WARM_UP_MS = 5_000
 /** What was begun in the attack is answered by then, or not at all. */
@@ -45,8 +44,9 @@ const mode = oneOf('--mode', values.mode, modes)
 const kindNames = values.kinds.split(',').map((name) => oneOf('--kinds', name, Object.keys(kinds)))
 const hostileCount = mode === 'quiet' ? 0 : Number(values.hostile)
 
-pinGenerator()
-console.log(`Convolog under attack, ${pinning}, Node ${process.versions.node}, heap ${values.heap} MB, mode ${mode}`)
+console.log(
+  `Convolog under attack, on all cores, hostile clients at the lowest priority, Node ${process.versions.node}, heap ${values.heap} MB, mode ${mode}`,
+)
 
 const generators: Generator[] = []
 setTimeout(
@@ -62,7 +62,7 @@ const convolog = await Convolog.start(
     FRAMES_PER_SECOND: '60',
     LOG_LEVEL: 'error',
   },
-  { nodeArgs: [`--max-old-space-size=${values.heap}`], serverDir: values['server-dir'] },
+  { nodeArgs: [`--max-old-space-size=${values.heap}`], serverDir: values['server-dir'], onBothCores: true },
 )
 try {
   await run()

@@ -15,7 +15,7 @@ const TICKS_PER_SECOND = 100
 export const main = fileURLToPath(new URL('../src/main.js', import.meta.url))
 const manifest = JSON.parse(readFileSync('package.json', 'utf8')) as { scripts: { start: string } }
 /** The options that `npm start` gives Node: the program has them here too, and so has what it is compared with. */
-export const nodeOptions: readonly string[] = manifest.scripts.start.split(' ').filter((part) => part.startsWith('--'))
+export const nodeOptions: readonly string[] = [...new Set(manifest.scripts.start.split(' ').filter((part) => part.startsWith('--')))]
 
 /** What is measured runs on the first core, what makes the load on the second; undefined where that can't be had. */
 const cores = findCores()

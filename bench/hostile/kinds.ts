@@ -106,7 +106,7 @@ async function sayHelloAgain(attacker: Attacker, lane: number): Promise<void> {
 async function storm(attacker: Attacker, lane: number): Promise<void> {
   const socket = await attacker.connect()
   if (lane % 2 === 0) attacker.count('no hello')
-  else await socket.ask({ type: 'hello', token: `none.of.${randomUUID()}` })
+  else await socket.askAtOnce({ type: 'hello', token: `none.of.${randomUUID()}` })
   await Promise.race([socket.closed, sleep(STORM_MS)])
   socket.end()
 }

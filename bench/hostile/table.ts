@@ -6,6 +6,7 @@ import type { HostileCounts, OrdinaryPhase, OrdinaryReport } from './messages.js
 import type { Verdict } from './verify.js'
 import type { Watch } from './watch.js'
 
+const PARTS = 10
 const RSS_BYTES_MAX = 900_000_000
 /** Of the answers: these are no refusals. */
 const TAKEN = ['2xx', 'not read', 'no hello']
@@ -32,10 +33,18 @@ export function rowsOf({ mode, report, attack, watch, verdict, ended }: Outcome)
   const rows: Row[] = []
   if (quiet) rows.push(...rowsOfPhase('quiet', quiet))
   if (attacked && attack) {
-    rows.push(...rowsOfPhase('attack', attacked, mode === 'fifth' ? 'none' : '≤ 1 %'))
+    rows.push(...rowsOfPhase('attack', attacked, mode === 'fifth' ? 'none' : '≤ 1 %'), rowOfParts(attacked.ackMs))
     rows.push(rowOfRatio(quiet?.ackMs ?? [], attacked.ackMs, mode === 'fifth' ? '≤ × 2' : 'p99 ≤ 1 s'), ...rowsOfAttack(attack))
   }
   return [...rows, ...rowsOfServer(watch, ended), ...(verdict ? rowsOfVerdict(verdict, report.unanswered) : [])]
+}
+
+/** The answers come in their order: shows whether only the beginning is slow. */
+function rowOfParts(ackMs: readonly number[]): Row {
+  const each = Math.ceil(ackMs.length / PARTS)
+  const parts = Array.from({ length: PARTS }, (_, i) => ackMs.slice(i * each, (i + 1) * each))
+  const row = (share: number) => parts.map((part) => Math.round(at(part, share))).join(' ')
+  return { what: `    each ${PARTS}th, p50 · p99 in ms`, figure: `${row(0.5)} · ${row(0.99)}` }
 }
 
 function rowOfRatio(quietMs: readonly number[], attackMs: readonly number[], goal: string): Row {
