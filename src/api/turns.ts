@@ -1,7 +1,6 @@
 /** Every call below /v1 is charged to its caller, waits for its turn, and says what is left. */
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import type { Conversations } from '../domain/conversations.js'
-import { Refusal } from '../domain/errors.js'
 import { isUserId } from '../domain/ids.js'
 import type { Account } from '../load/account.js'
 import {
@@ -58,7 +57,7 @@ export function takeTurns(v1: FastifyInstance, load: Load, conversations: Pick<C
           done()
         },
         isGone: () => request.raw.socket.destroyed,
-        drop: () => done(new Refusal('unavailable', 'The caller has gone before its turn came.')),
+        drop: done,
       })
     } catch (error) {
       done(error as Error)

@@ -1,4 +1,4 @@
-import { createHash, timingSafeEqual } from 'node:crypto'
+import { createHmac, randomBytes } from 'node:crypto'
 import { LRUCache } from 'lru-cache'
 import { type Authenticator, type Identity, type Scope, TokenRefusal } from '../domain/caller.js'
 import type { Logger } from '../domain/logger.js'
@@ -80,20 +80,23 @@ export function createAuthenticator(options: AuthenticatorOptions): Authenticato
   }
 }
 
-/** Compared by hash, so that all have one length, and all of them each time, so that the time tells nothing. */
+/**
+ * Looked up by a hash with a key of this process's own, which nobody outside can compute: however many apps there are, it takes one
+ * hash, and the time that the look-up takes tells nothing about any secret.
+ */
 class AppSecrets {
-  readonly #apps: readonly { hash: Buffer; identity: Identity }[]
+  readonly #key = randomBytes(32)
+  readonly #identities: ReadonlyMap<string, Identity>
 
   constructor(appKeys: AuthenticatorOptions['appKeys']) {
-    this.#apps = appKeys.map(({ name, secret, scopes }) => ({ hash: sha256(secret), identity: { kind: 'app', app: name, scopes } }))
+    this.#identities = new Map(appKeys.map(({ name, secret, scopes }) => [this.#hash(secret), { kind: 'app', app: name, scopes }]))
   }
 
   find(secret: string): Identity | undefined {
-    const hash = sha256(secret)
-    let found: Identity | undefined
-    for (const app of this.#apps) if (timingSafeEqual(app.hash, hash)) found = app.identity
-    return found
+    return this.#identities.get(this.#hash(secret))
+  }
+
+  #hash(secret: string): string {
+    return createHmac('sha256', this.#key).update(secret).digest('base64')
   }
 }
-
-const sha256 = (text: string) => createHash('sha256').update(text).digest()

@@ -311,7 +311,7 @@ export class Gateway {
         bytes,
         begin: (later) => resolve(this.#tryWorkIn(later, connection, frame)),
         isGone: () => !connection.isOpen,
-        drop: () => reject(new Refusal('unavailable', 'The connection was closed before its turn came.')),
+        drop: reject,
       }),
     )
   }
@@ -497,7 +497,6 @@ export class Gateway {
     const units = helloUnits(wasHere ? 0 : account.conversations)
     this.#options.load.admit(account, units)
     const turn = await this.#turnOf(connection, account, units)
-    if (!turn) return
     try {
       await this.#greetUser(connection, frame, identity, account)
     } finally {
@@ -508,18 +507,18 @@ export class Gateway {
     }
   }
 
-  /** Undefined where the client has gone before its turn. */
-  #turnOf(connection: Connection, account: Account, units: number): Turn | undefined | Promise<Turn | undefined> {
+  /** @throws {Refusal} when the turn did not come in time, or nobody waits for it any more */
+  #turnOf(connection: Connection, account: Account, units: number): Turn | Promise<Turn> {
     const { turns } = this.#options.load
     const turn = turns.tryBegin(account, units)
     if (turn) return turn
-    return new Promise((resolve) =>
+    return new Promise((resolve, reject) =>
       turns.wait(account, {
         units,
         bytes: 0,
         begin: resolve,
         isGone: () => !connection.isOpen || this.#lateHellos.has(connection),
-        drop: () => resolve(undefined),
+        drop: reject,
       }),
     )
   }

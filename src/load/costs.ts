@@ -15,8 +15,10 @@ const ANSWER_BYTES_PER_UNIT = 16_384
 export const COLD_LOAD_UNITS = 5
 const HELLO_UNITS = 5
 const CONVERSATIONS_PER_UNIT = 10
-/** More than this is no small thing: it waits in the lane of the heavy ones. */
-export const LIGHT_UNITS_MAX = 4
+/** More than this is no small thing: it waits in the lane of the heavy ones. A page of the usual size and a usual hello are light. */
+export const LIGHT_UNITS_MAX = 6
+/** A person who writes and reads uses less: such callers come first, and are not refused however busy the node is. */
+export const ORDINARY_UNITS_PER_SECOND = 20
 
 /** What comes in, beyond the first KiB, which every request may have. */
 export const contentUnits = (bytes: number): number => (bytes <= CONTENT_BYTES_PER_UNIT ? 0 : Math.floor(bytes / CONTENT_BYTES_PER_UNIT))

@@ -1,4 +1,5 @@
-import { type IntervalHistogram, monitorEventLoopDelay } from 'node:perf_hooks'
+import { type EventLoopUtilization, type IntervalHistogram, monitorEventLoopDelay, performance } from 'node:perf_hooks'
+import { ORDINARY_UNITS_PER_SECOND } from './costs.js'
 import type { Turns } from './turns.js'
 
 const LOOK_EVERY_MS = 250
@@ -6,14 +7,12 @@ const RESOLUTION_MS = 10
 /** Of the loop's delay: beyond it less heavy work is let in, and beyond the second callers are refused. */
 const DELAY_MS_BUSY = 20
 const DELAY_MS_OVERLOADED = 80
-/** Of one core. A process that is late and uses less is kept waiting by others: to refuse its callers would not help. */
-const CPU_SHARE_MIN = 0.6
+/** Of the time. A loop that is late and idle in between is kept waiting by other processes: to refuse its callers would not help. */
+const UTILIZATION_MIN = 0.8
 /** Looks in a row after which it is no passing thing. */
 const OVERLOADED_LOOKS = 4
 const HEAVY_UNITS_MIN = 16
-const HEAVY_UNITS_STEP = 32
-/** Callers below are not refused, however busy the node is: a person who writes and reads. */
-const REFUSED_UNITS_PER_SECOND_MIN = 50
+const HEAVY_UNITS_STEP = 8
 
 /**
  * Watches how late the loop is, and how much waits. A node that is busy lets less heavy work in at once; one that is overloaded
@@ -30,8 +29,7 @@ export class Overload {
   /** Callers who use more a second are refused. */
   #refusedAbove = Number.POSITIVE_INFINITY
   #overloadedLooks = 0
-  #cpu = process.cpuUsage()
-  #lookedAtMs = performance.now()
+  #utilization: EventLoopUtilization = performance.eventLoopUtilization()
 
   constructor(turns: Turns, bytesMax: number) {
     this.#turns = turns
@@ -63,24 +61,18 @@ export class Overload {
   #look(): void {
     const delayMs = Math.max(0, this.#histogram.percentile(90) / 1e6 - RESOLUTION_MS)
     this.#histogram.reset()
-    this.#turns.releaseHeld()
-    this.judge(delayMs, this.#cpuShare())
+    const before = this.#utilization
+    this.#utilization = performance.eventLoopUtilization()
+    this.judge(delayMs, performance.eventLoopUtilization(this.#utilization, before).utilization)
+    this.#turns.refuseLate()
+    // A turn that is held because this node is late would only let more in.
+    if (delayMs < DELAY_MS_BUSY) this.#turns.releaseHeld()
   }
 
-  /** How much of a core this process has used since the last look. */
-  #cpuShare(): number {
-    const { user, system } = process.cpuUsage(this.#cpu)
-    const now = performance.now()
-    const share = (user + system) / 1_000 / Math.max(1, now - this.#lookedAtMs)
-    this.#cpu = process.cpuUsage()
-    this.#lookedAtMs = now
-    return share
-  }
-
-  /** Draws the consequences of a delay of the loop, and of how much of a core was used meanwhile. */
-  judge(delayMs: number, cpuShare: number): void {
+  /** Draws the consequences of a delay of the loop, and of which part of the time it was not idle. */
+  judge(delayMs: number, utilization: number): void {
     const isFull = this.#turns.waiting.bytes > this.#bytesMax / 2
-    const isOverloaded = isFull || (delayMs > DELAY_MS_OVERLOADED && cpuShare > CPU_SHARE_MIN)
+    const isOverloaded = isFull || (delayMs > DELAY_MS_OVERLOADED && utilization > UTILIZATION_MIN)
     this.#overloadedLooks = isOverloaded ? this.#overloadedLooks + 1 : 0
     const { heavyUnitsMax } = this.#turns
     this.#turns.heavyUnitsMax =
@@ -88,7 +80,7 @@ export class Overload {
         ? Math.max(HEAVY_UNITS_MIN, heavyUnitsMax * 0.7)
         : Math.min(this.#heavyUnitsMax, heavyUnitsMax + HEAVY_UNITS_STEP)
     if (this.#overloadedLooks >= OVERLOADED_LOOKS)
-      this.#refusedAbove = Math.max(REFUSED_UNITS_PER_SECOND_MIN, Math.min(this.#refusedAbove, this.#highest) * 0.6)
+      this.#refusedAbove = Math.max(ORDINARY_UNITS_PER_SECOND, Math.min(this.#refusedAbove, this.#highest) * 0.6)
     else if (delayMs < DELAY_MS_BUSY) {
       this.#refusedAbove *= 1.25
       if (this.#refusedAbove > 2 * this.#highest) this.#refusedAbove = Number.POSITIVE_INFINITY

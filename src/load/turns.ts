@@ -1,12 +1,15 @@
+import { availableParallelism } from 'node:os'
 import { Refusal } from '../domain/errors.js'
 import type { Account } from './account.js'
-import { LIGHT_UNITS_MAX } from './costs.js'
+import { LIGHT_UNITS_MAX, ORDINARY_UNITS_PER_SECOND } from './costs.js'
 
 /** What an account may spend more in each round of the turns. */
 const QUANTUM_UNITS = 16
 const RETRY_AFTER_MS = 1_000
 /** What waits on others for longer no longer stands in the way of those behind it. */
 const HELD_MS_MAX = 1_000
+/** Longer than this nobody waits: less than clients wait for an answer, so that they hear why. */
+const WAIT_MS_MAX = 3_000
 
 export interface TurnsOptions {
   /** Units of light and of heavy work that are under way at once. */
@@ -21,9 +24,12 @@ export interface TurnsOptions {
   now?: () => number
 }
 
+/** A few large pages, or one group of many members: more at once would make nothing sooner, and small things late. */
+const HEAVY_UNITS_PER_CORE = 32
+
 export const TURNS: TurnsOptions = {
   lightUnitsMax: 8_192,
-  heavyUnitsMax: 512,
+  heavyUnitsMax: HEAVY_UNITS_PER_CORE * availableParallelism(),
   accountJobsMax: 512,
   jobsMax: 50_000,
   accountBytesMax: 4 << 20,
@@ -37,9 +43,14 @@ export interface Job {
   bytes: number
   /** Begins it; it is over when `end` is called with the turn. */
   begin(turn: Turn): void
-  /** Whether nobody waits for it any more: then it is not begun, but `drop` is called. */
+  /** True if nobody waits for it any more: then it is not begun. */
   isGone?(): boolean
-  drop?(): void
+  /** Ends it without a beginning: it waited too long, or nobody waits for it any more. */
+  drop(refusal: Refusal): void
+}
+
+interface WaitingJob extends Job {
+  readonly sinceMs: number
 }
 
 /** A place among the work that is under way. */
@@ -52,7 +63,7 @@ export interface Turn {
 
 interface Queue {
   readonly account: Account
-  readonly jobs: Job[]
+  readonly jobs: WaitingJob[]
   /** The next job; those before it are gone. */
   at: number
   bytes: number
@@ -65,7 +76,9 @@ interface Queue {
 class Lane {
   unitsMax: number
   unitsUnderWay = 0
-  readonly round: Queue[] = []
+  /** Those who use little come first: an occasional request never waits behind callers who ask all the time. */
+  readonly #sparse: Queue[] = []
+  readonly #busy: Queue[] = []
   /** In the order in which they began; only of heavy work. */
   readonly held: Set<Turn> | undefined
 
@@ -77,12 +90,34 @@ class Lane {
   get isFull(): boolean {
     return this.unitsUnderWay >= this.unitsMax
   }
+
+  get isWaitedFor(): boolean {
+    return this.#sparse.length + this.#busy.length > 0
+  }
+
+  next(): Queue | undefined {
+    return this.#sparse.shift() ?? this.#busy.shift()
+  }
+
+  /** Puts a queue at the end of its round. */
+  add(queue: Queue): void {
+    this.#roundOf(queue).push(queue)
+  }
+
+  /** Puts back a queue whose turn is not over. */
+  putBack(queue: Queue): void {
+    this.#roundOf(queue).unshift(queue)
+  }
+
+  #roundOf({ account }: Queue): Queue[] {
+    return account.recentUnitsPerSecond < ORDINARY_UNITS_PER_SECOND ? this.#sparse : this.#busy
+  }
 }
 
 /**
  * Gives work its turn, weighed by its cost: deficit round robin over the accounts, so that the requests of one never delay
  * another's. The jobs of an account keep their order. Small things have a lane of their own and do not wait for large ones of
- * others; where nothing waits, work begins at once.
+ * others, and accounts that used little lately come before those that used much; where nothing waits, work begins at once.
  */
 export class Turns {
   readonly #options: TurnsOptions
@@ -129,9 +164,9 @@ export class Turns {
     if (!queue) {
       queue = { account, jobs: [], at: 0, bytes: 0, deficit: 0, isServed: false }
       this.#queues.set(account, queue)
-      this.#laneOf(job.units).round.push(queue)
+      this.#laneOf(job.units).add(queue)
     }
-    queue.jobs.push(job)
+    queue.jobs.push(Object.assign(job, { sinceMs: this.#now() }))
     queue.bytes += job.bytes
     this.#jobs += 1
     this.#bytes += job.bytes
@@ -142,7 +177,7 @@ export class Turns {
   end(turn: Turn): void {
     if (turn.lane.held && !turn.lane.held.delete(turn)) return
     turn.lane.unitsUnderWay -= turn.units
-    if (turn.lane.round.length > 0) this.#run(turn.lane)
+    if (turn.lane.isWaitedFor) this.#run(turn.lane)
   }
 
   /** How much heavy work may be under way. */
@@ -153,6 +188,20 @@ export class Turns {
 
   get heavyUnitsMax(): number {
     return this.#heavy.unitsMax
+  }
+
+  /** Refuses what has waited too long. To be called at times. */
+  refuseLate(): void {
+    const before = this.#now() - WAIT_MS_MAX
+    for (const queue of this.#queues.values())
+      for (let job = queue.jobs[queue.at]; job && job.sinceMs < before; job = queue.jobs[queue.at]) {
+        this.#take(queue)
+        job.drop(
+          new Refusal('rate_limited', 'This server is busy, and its turn did not come in time: nothing was done, send it again later.', {
+            retryAfterMs: RETRY_AFTER_MS * (1 + Math.random()),
+          }),
+        )
+      }
   }
 
   /** Lets go of turns that have been held for long: they wait for somebody else, and not for this node. To be called at times. */
@@ -178,8 +227,9 @@ export class Turns {
 
   /** Goes round while there is room: each account spends what it has saved, and what is left over is saved for its next turn. */
   #run(lane: Lane): void {
-    while (!lane.isFull && lane.round.length > 0) {
-      const queue = lane.round.shift()!
+    while (!lane.isFull) {
+      const queue = lane.next()
+      if (!queue) return
       if (!queue.isServed) queue.deficit += QUANTUM_UNITS
       queue.isServed = true
       this.#serve(queue, lane)
@@ -192,9 +242,9 @@ export class Turns {
     if (!job) return void this.#queues.delete(queue.account)
     const next = this.#laneOf(job.units)
     // Interrupted because there is no more room: it is still its turn.
-    if (next === lane && job.units <= queue.deficit) return void lane.round.unshift(queue)
+    if (next === lane && job.units <= queue.deficit) return lane.putBack(queue)
     queue.isServed = false
-    next.round.push(queue)
+    next.add(queue)
     if (next !== lane) this.#run(next)
   }
 
@@ -205,7 +255,7 @@ export class Turns {
       const isGone = job.isGone?.() ?? false
       if (!isGone && job.units > queue.deficit) return
       this.#take(queue)
-      if (isGone) job.drop?.()
+      if (isGone) job.drop(new Refusal('unavailable', 'The caller has gone before its turn came.'))
       else {
         queue.deficit -= job.units
         job.begin(this.#beginIn(lane, job.units))

@@ -72,7 +72,10 @@ describe('a member that left and joined again at 10', () => {
       .when(markDelivered('ben', 4, 10))
       .thenEvents(delivered('ben', 4, 10)))
   test.each([markRead('ben', 9, null, 3), markDelivered('ben', 9, 3)])('has no cursors any more for the one before: %o', (late) =>
-    givenReceipts(read('ben', 4, 10)).when(late).thenUnchanged())
+    givenReceipts(read('ben', 4, 10))
+      .when(late)
+      .thenUnchanged(),
+  )
   test('is not moved by a fact of the membership before that another node wrote late', () => {
     const state = receiptsAfter(read('ben', 4, 10), read('ben', 9), delivered('ben', 9))
     expect(cursorOf(state, 'ben', 10)).toEqual({ readSeq: 4, deliveredSeq: null, joinedSeq: 10 })

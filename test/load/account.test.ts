@@ -49,7 +49,7 @@ test('what was used lately is forgotten with time', () => {
   expect(account.recentUnitsPerSecond).toBeLessThan(0.01)
 })
 
-test('a node that is late because others have the machine refuses nobody', () => {
+test('a node that is late and idle in between refuses nobody: others have the machine', () => {
   const load = new Load({ now: () => 0 })
   load.admit(load.ofUser('hostile'), 900)
   for (let i = 0; i < 20; i += 1) load.overload.judge(500, 0.2)

@@ -1,5 +1,6 @@
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
+import type { Refusal } from '../../src/domain/errors.js'
 import { Account } from '../../src/load/account.js'
 import { type Turn, Turns, type TurnsOptions } from '../../src/load/turns.js'
 
@@ -16,7 +17,7 @@ function givenTurns(options: Partial<TurnsOptions> = {}) {
     const begin = (turn: Turn) => void begun.push({ by: account.key, number, units, turn })
     const turn = turns.tryBegin(account, units)
     if (turn) begin(turn)
-    else turns.wait(account, { units, bytes: 0, ...more, begin })
+    else turns.wait(account, { units, bytes: 0, drop: () => {}, ...more, begin })
   }
   return { turns, begun, ask, endAt: (at: number) => turns.end(begun[at]!.turn) }
 }
@@ -64,13 +65,13 @@ describe('turns', () => {
   })
 
   test('are shared by cost: while all wait, none gets more than another but for a quantum and its largest job', () => {
-    const weights = fc.array(fc.integer({ min: 5, max: 100 }), { minLength: 2, maxLength: 6 })
+    const weights = fc.array(fc.integer({ min: 7, max: 100 }), { minLength: 2, maxLength: 6 })
     fc.assert(
       fc.property(weights, (weightOf) => {
         const { ask, begun, turns } = givenTurns({ heavyUnitsMax: 1, accountJobsMax: 1_000 })
         const accounts = weightOf.map((_, who) => accountOf(`a${who}`))
         // As many units of each, so that all wait until the end is near.
-        ask(accountOf('first'), 5)
+        ask(accountOf('first'), 7)
         accounts.forEach((account, who) => {
           for (let units = 0; units < 2_000; units += weightOf[who]!) ask(account, weightOf[who]!)
         })
@@ -100,15 +101,51 @@ describe('turns', () => {
   test('are refused where too much waits, by number and by bytes, of one account and of all', () => {
     const { ask } = givenTurns({ heavyUnitsMax: 1, accountJobsMax: 2, jobsMax: 4, accountBytesMax: 100, bytesMax: 150 })
     const [a, b, c] = [accountOf('a'), accountOf('b'), accountOf('c')]
-    ask(accountOf('first'), 5)
-    ask(a, 5)
-    ask(a, 5)
-    expect(() => ask(a, 5)).toThrow('waiting')
-    ask(b, 5, { bytes: 90 })
-    expect(() => ask(b, 5, { bytes: 20 })).toThrow('waiting')
-    expect(() => ask(c, 5, { bytes: 70 })).toThrow('waiting')
-    ask(c, 5, { bytes: 60 })
-    expect(() => ask(accountOf('d'), 5)).toThrow('waiting')
+    ask(accountOf('first'), 7)
+    ask(a, 7)
+    ask(a, 7)
+    expect(() => ask(a, 7)).toThrow('waiting')
+    ask(b, 7, { bytes: 90 })
+    expect(() => ask(b, 7, { bytes: 20 })).toThrow('waiting')
+    expect(() => ask(c, 7, { bytes: 70 })).toThrow('waiting')
+    ask(c, 7, { bytes: 60 })
+    expect(() => ask(accountOf('d'), 7)).toThrow('waiting')
+  })
+
+  test('go first to accounts that used little lately', () => {
+    const { ask, begun, endAt } = givenTurns({ heavyUnitsMax: 1 })
+    const [busy, busier] = [accountOf('busy'), accountOf('busier')]
+    busy.note(1_000)
+    busier.note(5_000)
+    ask(busy, 10)
+    ask(busier, 10)
+    ask(busy, 10)
+    ask(accountOf('ordinary'), 10)
+    endAt(0)
+    expect(begun.map(({ by }) => by)).toEqual(['busy', 'ordinary'])
+  })
+
+  test('that do not come in time are refused, and say when to ask again', () => {
+    const clock = { ms: 0 }
+    const { turns, begun, endAt } = givenTurns({ heavyUnitsMax: 1, now: () => clock.ms })
+    const refused: Refusal[] = []
+    const wait = (account: Account) =>
+      turns.wait(account, {
+        units: 10,
+        bytes: 0,
+        begin: (turn) => void begun.push({ by: account.key, number: 0, units: 10, turn }),
+        drop: (refusal) => void refused.push(refusal),
+      })
+    wait(accountOf('first'))
+    wait(accountOf('late'))
+    clock.ms = 3_000
+    wait(accountOf('in time'))
+    clock.ms += 1
+    turns.refuseLate()
+    expect(refused).toEqual([expect.objectContaining({ code: 'rate_limited', retryAfterMs: expect.any(Number) })])
+    expect(turns.waiting.jobs).toBe(1)
+    endAt(0)
+    expect(begun.map(({ by }) => by)).toEqual(['first', 'in time'])
   })
 
   test('that are held for long no longer stand in the way of others', () => {
