@@ -18,6 +18,8 @@ export type EmbeddedPostgresOptions = {
 const DATABASE = 'convolog'
 /** The shortest bound of the systems we run on, for the whole path of a socket. */
 const SOCKET_PATH_BYTES_MAX = 103
+/** To make the database on the first start, on a disk that is slow. */
+const DATABASE_MS_MAX = 60_000
 const RESTART_DELAY_MS_MIN = 50
 const RESTART_DELAY_MS_MAX = 5_000
 const RESTART_GIVE_UP_MS = 120_000
@@ -141,7 +143,11 @@ async function serve(
 }
 
 async function createDatabase(socket: ClientSocket): Promise<void> {
-  const client = new pg.Client({ connectionString: connectionString(socket, 'postgres') })
+  const client = new pg.Client({
+    connectionString: connectionString(socket, 'postgres'),
+    connectionTimeoutMillis: DATABASE_MS_MAX,
+    query_timeout: DATABASE_MS_MAX,
+  })
   await client.connect()
   try {
     const { rowCount } = await client.query('SELECT 1 FROM pg_database WHERE datname = $1', [DATABASE])

@@ -14,6 +14,9 @@ export interface Checkpoint {
   position: Position
 }
 
+/** How long a start waits for somebody who has locked the tables. */
+const LOCK_MS_MAX = 10_000
+
 /** The version of tables that are to be built anew. */
 const TO_BE_REBUILT = 0
 
@@ -49,6 +52,7 @@ const ddl = `
 export async function migrate(db: Database, projections: readonly Projection[], store: EventStore, logger: Logger): Promise<void> {
   const { events } = await store.readAll(undefined, { limit: 1 })
   await db.transaction().execute(async (trx) => {
+    await sql.raw(`SET LOCAL lock_timeout = ${LOCK_MS_MAX}`).execute(trx)
     // Two processes that start together would both create.
     await sql`SELECT pg_advisory_xact_lock(hashtextextended('convolog read models: migrate', 0))`.execute(trx)
     await sql.raw(ddl).execute(trx)

@@ -46,10 +46,17 @@ export function openReaders(connectionString: string, connectionsMax: number, on
   return open(openPool(connectionString, connectionsMax, settings, onLost), preparing(), () => READ_MS_MAX)
 }
 
+/** Where writers are not the usual ones. */
+export interface WriterOptions {
+  onLost?: (error: Error) => void
+  /** How long any statement may take. Default: a minute, and an hour where it makes, fills or swaps tables. */
+  statementMsMax?: number
+}
+
 /** Connections that project into `schema`. Their commits need no disk: a crash loses rows and checkpoint together. */
-export function openWriters(connectionString: string, schema: string, onLost: (error: Error) => void = () => {}): Database {
+export function openWriters(connectionString: string, schema: string, { onLost = () => {}, statementMsMax }: WriterOptions = {}): Database {
   const settings = [`search_path=${schema}`, 'synchronous_commit=off', 'jit=off', ...byKey]
-  const msMaxOf = (text: string) => (tableStatement.test(text) ? TABLES_MS_MAX : WRITE_MS_MAX)
+  const msMaxOf = (text: string) => statementMsMax ?? (tableStatement.test(text) ? TABLES_MS_MAX : WRITE_MS_MAX)
   return open(openPool(connectionString, 2, settings, onLost), copying, msMaxOf, HEARTBEAT_MS)
 }
 
@@ -228,4 +235,13 @@ export function isOfOtherShape(error: unknown): boolean {
 export function asRefusal(error: unknown): unknown {
   if (error instanceof Refusal || !isLoss(error)) return error
   return unavailable('The read models cannot be reached now: try again.', error)
+}
+
+const LOCK_NOT_AVAILABLE = '55P03'
+const DEADLOCK_DETECTED = '40P01'
+
+/** Whether a statement was given up because others hold locks. */
+export function isLockTimeout(error: unknown): boolean {
+  const code = error instanceof Error ? (error as { code?: unknown }).code : undefined
+  return code === LOCK_NOT_AVAILABLE || code === DEADLOCK_DETECTED
 }

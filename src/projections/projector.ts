@@ -91,7 +91,7 @@ export class Projector {
   async #run(): Promise<void> {
     while (!this.#stopped) {
       const lost = new AbortController()
-      const db = openWriters(this.#options.connectionString, READ_SCHEMA, (error) => lost.abort(error))
+      const db = openWriters(this.#options.connectionString, READ_SCHEMA, { onLost: (error) => lost.abort(error) })
       try {
         await db.connection().execute((connection) => this.#session(connection, lost.signal))
       } catch (error) {

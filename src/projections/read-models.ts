@@ -5,10 +5,11 @@ import type { History } from '../domain/history.js'
 import type { Logger } from '../domain/logger.js'
 import { READ_WAIT_MS_MAX, withDeadline } from '../domain/waits.js'
 import { Gatherer } from '../gatherer.js'
+import { StartError } from '../start-error.js'
 import { Applied } from './applied.js'
 import { type Checkpoint, areOfThisLog, furthest, isCurrent, loadCheckpoints, migrate } from './checkpoints.js'
 import { conversationsProjection, listMembers } from './conversations.js'
-import { type Database, READ_SCHEMA, asRefusal, isLoss, isOfOtherShape, openReaders, openWriters } from './database.js'
+import { type Database, READ_SCHEMA, asRefusal, isLockTimeout, isLoss, isOfOtherShape, openReaders, openWriters } from './database.js'
 import { type HistoryOptions, type Message, type MessagePage, findMessage, historyProjection, listMessages } from './history.js'
 import { type InboxOptions, inboxProjection, listInbox } from './inbox.js'
 import { departuresAfter, findSharing, membershipsOfUsers } from './memberships.js'
@@ -55,6 +56,8 @@ export interface ReadModelsOptions {
 }
 
 const CONNECTIONS_MAX = 8
+/** A statement of the start, which makes empty tables at most. */
+const START_MS_MAX = 30_000
 
 /** Every read model, in no order that matters: none looks at another while it is built. */
 export const allProjections = (fanoutOnWriteMax: number): readonly Projection[] => [
@@ -115,7 +118,11 @@ export class ReadModels {
     this.snapshots = new PostgresSnapshotStore(this.#db)
   }
 
-  /** Creates what is missing, and begins to project where `project` says so. @throws when there is no database */
+  /**
+   * Creates what is missing, and begins to project where `project` says so.
+   * @throws {StartError} the tables are locked
+   * @throws when there is no database
+   */
   static async open(options: ReadModelsOptions): Promise<ReadModels> {
     const readModels = new ReadModels(options)
     try {
@@ -143,9 +150,14 @@ export class ReadModels {
 
   async #migrate(): Promise<void> {
     const { connectionString, store, logger } = this.#options
-    const db = openWriters(connectionString, READ_SCHEMA)
+    const db = openWriters(connectionString, READ_SCHEMA, { statementMsMax: START_MS_MAX })
     try {
       await migrate(db, this.#projections, store, logger)
+    } catch (error) {
+      if (!isLockTimeout(error)) throw error
+      throw new StartError(
+        `The schema ${READ_SCHEMA} of the read models' database is locked by another session: end that session, which pg_stat_activity shows, and start again.`,
+      )
     } finally {
       await db.destroy()
     }

@@ -6,7 +6,7 @@ import type { Logger } from '../domain/logger.js'
 import { texts } from './arrays.js'
 import { Batch, type Building, PROJECTED_PREFIXES } from './batch.js'
 import { checkpointsTable, furthest, loadCheckpoints, lockCheckpoints } from './checkpoints.js'
-import { type Database, READ_SCHEMA, REBUILD_SCHEMA, openWriters } from './database.js'
+import { type Database, READ_SCHEMA, REBUILD_SCHEMA, isLockTimeout, openWriters } from './database.js'
 import { tryLease } from './leases.js'
 import type { Projection } from './projection.js'
 
@@ -223,12 +223,4 @@ class Rebuild {
     const leftMs = done === undefined || done === 0 ? undefined : (elapsedMs / done) * (1 - done)
     this.#options.onProgress?.({ events: this.#events, eventsPerSecond: this.#events / (elapsedMs / 1_000), done, leftMs, state })
   }
-}
-
-const LOCK_NOT_AVAILABLE = '55P03'
-const DEADLOCK_DETECTED = '40P01'
-
-function isLockTimeout(error: unknown): boolean {
-  const code = error instanceof Error ? (error as { code?: unknown }).code : undefined
-  return code === LOCK_NOT_AVAILABLE || code === DEADLOCK_DETECTED
 }

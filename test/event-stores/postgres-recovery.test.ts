@@ -2,6 +2,7 @@ import pg from 'pg'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import { AppendOutcomeUnknown, NO_STREAM, StoreUnavailable } from '../../src/domain/event-store.js'
 import { PostgresEventStore, type PostgresEventStoreOptions } from '../../src/event-stores/postgres/postgres-event-store.js'
+import { StartError } from '../../src/start-error.js'
 import { startLossyProxy } from '../support/lossy-proxy.js'
 import { startTestPostgres, type TestPostgres } from '../support/postgres.js'
 import { appendOf, Follower, keys, streamName } from './events.js'
@@ -32,6 +33,35 @@ describe('PostgresEventStore', () => {
 
   test('says where it cannot be opened', async () => {
     await expect(PostgresEventStore.open({ connectionString: 'postgres://postgres@127.0.0.1:1/none' })).rejects.toThrow(StoreUnavailable)
+  })
+
+  describe('where another session has locked its schema', () => {
+    const LOCK = `SELECT pg_advisory_lock(${0x434c4f47}, 0)`
+
+    /** How a start ends that waits for the lock. */
+    async function startBehindLock(url: string, whileItWaits: () => void = () => {}): Promise<unknown> {
+      const holder = new pg.Client({ connectionString })
+      await holder.connect()
+      closers.push(() => holder.end())
+      await holder.query(LOCK)
+      const ended = PostgresEventStore.open({ connectionString: url, schemaLockMsMax: 1_000 }).catch((error: unknown) => error)
+      const waiting = "SELECT FROM pg_locks WHERE NOT granted AND locktype = 'advisory'"
+      await expect.poll(async () => (await holder.query(waiting)).rowCount).toBe(1)
+      whileItWaits()
+      return ended
+    }
+
+    test('ends after a while, with one sentence that says what to do', async () => {
+      const error = await startBehindLock(connectionString)
+      expect(error).toBeInstanceOf(StartError)
+      expect((error as Error).message).toMatch(/^The schema log .* is locked by another session: end that session, .+\.$/)
+    })
+
+    test('ends, too, when the database says nothing any more', async () => {
+      const proxy = await startLossyProxy(Number(new URL(connectionString).port))
+      closers.push(() => proxy.close())
+      expect(await startBehindLock(viaPort(connectionString, proxy.port), () => proxy.swallow())).toBeInstanceOf(StoreUnavailable)
+    })
   })
 
   test('settles appends whose acknowledgement was lost, and gives them to readers once', async () => {

@@ -224,6 +224,17 @@ describe('one process projects', () => {
   })
 })
 
+test('a process that starts does not wait for ever for whoever has locked the tables, and says what to do', {
+  timeout: 60_000,
+}, async () => {
+  await open()
+  const holder = new pg.Client({ connectionString: side.connectionString })
+  await holder.connect()
+  await holder.query('BEGIN; LOCK TABLE read.checkpoints')
+  await expect(openOther()).rejects.toThrow(/^The schema read .* is locked by another session: end that session, .+\.$/)
+  await holder.end()
+})
+
 test('a process that starts does not wait for those who read', async () => {
   await open()
   await execute(

@@ -13,6 +13,8 @@ import {
   StoreUnavailable,
   type StreamPage,
 } from '../../domain/event-store.js'
+import { withDeadline } from '../../domain/waits.js'
+import { StartError } from '../../start-error.js'
 import { untilClosed } from '../until-closed.js'
 import { ConfirmedPositions } from '../confirmed-positions.js'
 import { Appender } from './appender.js'
@@ -34,6 +36,8 @@ export interface PostgresEventStoreOptions {
   pollIntervalMs?: number
   /** How long a batch may take before its session is given up and its outcome settled. Default 5,000. */
   appendDeadlineMs?: number
+  /** How long the start waits for somebody who has locked the tables. Default 10,000. */
+  schemaLockMsMax?: number
   /** How long an append waits for a lost database before it fails. Default 3,000. */
   settleMs?: number
   /** Appends that wait, at most; more are refused. Default 64 MiB. */
@@ -44,6 +48,8 @@ export interface PostgresEventStoreOptions {
 }
 
 const appendDeadlineMs = 5000
+const schemaLockMsMax = 10_000
+const closeMsMax = 1_000
 const readConnectionsMax = 4
 const keepAliveIdleMs = 10_000
 
@@ -66,14 +72,18 @@ export class PostgresEventStore implements EventStore {
     this.#closing = parts.closing
   }
 
-  /** Connects, and creates the schema where it is missing. @throws {StoreUnavailable} */
+  /** Connects, and creates the schema where it is missing. @throws {StoreUnavailable} @throws {StartError} the schema is locked */
   static async open(options: PostgresEventStoreOptions): Promise<PostgresEventStore> {
     const opened: (() => Promise<void>)[] = []
     try {
       return await PostgresEventStore.#open(options, opened)
     } catch (error) {
-      for (const close of opened) await close()
-      throw isTransient(error) ? new StoreUnavailable('The log cannot be opened', { cause: error }) : error
+      // A server that says nothing is not waited for.
+      const closing = Promise.allSettled(opened.map((close) => close()))
+      await withDeadline(closing, closeMsMax, () => new StoreUnavailable('late')).catch(() => undefined)
+      throw isTransient(error) && !(error instanceof StartError)
+        ? new StoreUnavailable('The log cannot be opened', { cause: error })
+        : error
     }
   }
 
@@ -82,7 +92,7 @@ export class PostgresEventStore implements EventStore {
     const closing = new AbortController()
     const connection = await openAppendConnection(connectionString, logger, options.appendDeadlineMs ?? appendDeadlineMs)
     opened.push(() => connection.close())
-    await ensureSchema(connection.client!)
+    await ensureSchema(connection.client!, options.schemaLockMsMax ?? schemaLockMsMax)
     const pool = openReadPool(connectionString)
     opened.push(() => pool.end())
     const reads = new Reads(pool)

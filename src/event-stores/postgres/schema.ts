@@ -1,4 +1,7 @@
 import type pg from 'pg'
+import { StoreUnavailable } from '../../domain/event-store.js'
+import { withDeadline } from '../../domain/waits.js'
+import { StartError } from '../../start-error.js'
 
 /** The Postgres schema that holds the log, apart from the read models, which may be dropped. */
 export const schemaName = 'log'
@@ -11,9 +14,31 @@ export const presenceLock = { classId: 0x434c4f47, objectId: 1 } as const
 
 const schemaLock = { classId: 0x434c4f47, objectId: 0 } as const
 
-/** Creates what is missing. Processes that start at once do it one after the other. */
-export async function ensureSchema(client: pg.Client): Promise<void> {
+const LOCK_NOT_AVAILABLE = '55P03'
+/** For a server that says nothing at all, beside the wait for a lock. */
+const answerMsMax = 5_000
+
+/**
+ * Creates what is missing. Processes that start at once do it one after the other.
+ * @throws {StartError} another session holds a lock for longer than `lockMsMax`
+ * @throws {StoreUnavailable} the database does not answer
+ */
+export async function ensureSchema(client: pg.Client, lockMsMax: number): Promise<void> {
+  const withinMs = lockMsMax + answerMsMax
+  try {
+    const late = () => new StoreUnavailable(`The database has not answered for ${withinMs} ms`)
+    await withDeadline(createMissing(client, lockMsMax, withinMs), withinMs, late)
+  } catch (error) {
+    if ((error as { code?: unknown }).code !== LOCK_NOT_AVAILABLE) throw error
+    throw new StartError(
+      `The schema ${schemaName} of the log's database is locked by another session: end that session, which pg_stat_activity shows, and start again.`,
+    )
+  }
+}
+
+async function createMissing(client: pg.Client, lockMsMax: number, statementMsMax: number): Promise<void> {
   await client.query('BEGIN')
+  await client.query(`SET LOCAL lock_timeout = ${lockMsMax}; SET LOCAL statement_timeout = ${statementMsMax}`)
   await client.query('SELECT pg_advisory_xact_lock($1, $2)', [schemaLock.classId, schemaLock.objectId])
   await client.query(tables)
   await client.query(appendFunction)
