@@ -2,6 +2,7 @@
 import { type RecordedEvent, actorJsonOf } from './event-store.js'
 import { type ConversationEvent, factOf } from './events.js'
 import { idOfStream } from './ids.js'
+import type { Recalled } from './recalls-ahead.js'
 
 let lastAt = -1
 let lastIso = ''
@@ -44,7 +45,7 @@ export interface ClientEvent {
 export const messageShownIn = ({ type, seq, data }: ClientEvent): number | undefined => messageShownBy({ type, revision: seq, data })
 
 /** An event as JSON text, without content where the message that it shows was recalled. */
-export function blankRecalled(text: string, recalled: ReadonlySet<number>): string {
+export function blankRecalled(text: string, recalled: Recalled): string {
   if (recalled.size === 0) return text
   const event = JSON.parse(text) as ClientEvent
   return recalled.has(messageShownIn(event) ?? -1) ? JSON.stringify({ ...event, data: { ...event.data, content: null } }) : text

@@ -35,6 +35,7 @@ import {
   receiptsFromJson,
   receiptsToJson,
 } from './receipts/receipts.js'
+import { RecallsAhead } from './recalls-ahead.js'
 import { RecentChanges } from './recent-changes.js'
 import { SentIds } from './sent-ids.js'
 import type { SnapshotStore } from './snapshot-store.js'
@@ -148,6 +149,8 @@ export class Conversations {
   readonly #membersMax: number
   readonly #recentChanges = new RecentChanges()
   readonly reads: CheckedReads
+  /** What live delivery has to blank beyond what the feed says. */
+  readonly recallsAhead = new RecallsAhead()
   readonly #sentIds: SentIds
   readonly #streams: Streams<ConversationState, ConversationCommand, ConversationContext, ConversationEvent>
   readonly #receipts: Streams<ReceiptsState, ReceiptsCommand, ReceiptsContext, ReceiptEvent>
@@ -218,7 +221,11 @@ export class Conversations {
     command: Exclude<ConversationCommand, { type: 'CreateConversation' | 'SendMessage' }>,
     requester: Requester,
   ): Promise<Written & { count: number }> {
+    if (command.type === 'RecallMessage' && this.recallsAhead.isFull)
+      throw unavailable('The live feed of this node is too far behind: send the same again.')
     const outcome = await this.#streams.execute(conversationId, command, requester)
+    // From the answer on it holds, also where another node wrote it and the feed has not brought it yet.
+    if (command.type === 'RecallMessage') this.recallsAhead.add(conversationId, command.seq, outcome.folded.position)
     if (outcome.kind !== 'appended') return { seq: outcome.folded.state.head, position: outcome.folded.position, unchanged: true, count: 0 }
     // Before the feed brings it: from the answer on it holds.
     for (const event of outcome.events) this.#recentChanges.take(conversationId, event)
@@ -289,6 +296,7 @@ export class Conversations {
 
   /** Keeps what is in memory current with other nodes. */
   follow(conversationId: string, event: RecordedEvent): void {
+    this.recallsAhead.follow(conversationId, event)
     this.#recentChanges.take(conversationId, event)
     this.#streams.follow(conversationId, event)
   }

@@ -1,5 +1,6 @@
 import type { Position } from '../domain/event-store.js'
 import type { ConversationType } from '../domain/events.js'
+import type { Recalled } from '../domain/recalls-ahead.js'
 import type { Connection } from './connection.js'
 
 /** Beyond that a device that comes back sees by the seq alone that something is missing. */
@@ -53,7 +54,7 @@ export interface Merge {
   lastSeq: number
   subjects: Subjects
   /** The messages that these facts recall. */
-  recalls: ReadonlySet<number> | undefined
+  recalls: Recalled | undefined
   /** The last position before the first of them: a device may not resume from beyond it yet. */
   floor: Position
   timer: NodeJS.Timeout

@@ -6,6 +6,7 @@ import { DeviceSocket } from './device-socket.js'
 import { Refusal, type RefusalCode, unavailable } from '../domain/errors.js'
 import { type Position, StoreUnavailable } from '../domain/event-store.js'
 import type { Logger } from '../domain/logger.js'
+import type { RecallsAhead } from '../domain/recalls-ahead.js'
 import type { Account } from '../load/account.js'
 import {
   type ClientFrame,
@@ -53,6 +54,15 @@ export type Answer = Promise<object | undefined> | object | undefined
 /** `bytes`: of the frame. */
 export type Handle = (connection: Connection, frame: ClientFrame, bytes: number) => Answer
 
+export interface ConnectionOptions {
+  sessionId: string
+  outbox: Outbox
+  handle: Handle
+  logger: Logger
+  framesPerSecond: number | undefined
+  recallsAhead: RecallsAhead
+}
+
 /** A device's socket: reads frames in order, answers each once, and writes what it is handed, all of one loop turn at once. */
 export class Connection {
   readonly sessionId: string
@@ -80,6 +90,7 @@ export class Connection {
   readonly #outbox: Outbox
   readonly #handle: Handle
   readonly #logger: Logger
+  readonly #recallsAhead: RecallsAhead
   readonly #rate: FrameRate | undefined
   /** In the order in which they came. */
   readonly #inFlight = new Set<Unanswered>()
@@ -105,17 +116,14 @@ export class Connection {
   #held: HeldDeliveries | undefined
   #resumed: Map<string, number> | undefined
 
-  constructor(
-    ws: WebSocket,
-    socket: Duplex,
-    options: { sessionId: string; outbox: Outbox; handle: Handle; logger: Logger; framesPerSecond: number | undefined },
-  ) {
+  constructor(ws: WebSocket, socket: Duplex, options: ConnectionOptions) {
     this.sessionId = options.sessionId
     this.#ws = ws
     this.#socket = socket
     this.#outbox = options.outbox
     this.#handle = options.handle
     this.#logger = options.logger
+    this.#recallsAhead = options.recallsAhead
     this.#rate = options.framesPerSecond === undefined ? undefined : new FrameRate(options.framesPerSecond)
     if (ws instanceof DeviceSocket) ws.beforeTooLarge = () => this.#refuseTooLarge()
     ws.on('message', (data: Buffer, isBinary) => this.#receive(data, isBinary))
@@ -220,7 +228,7 @@ export class Connection {
 
   /** What was held so far comes by the resume: only what follows is held. */
   holdAnew(): void {
-    this.#held = new HeldDeliveries(this.userId)
+    this.#held = new HeldDeliveries(this.userId, this.#recallsAhead)
   }
 
   /** Answers hello; facts go on being held. */

@@ -1,5 +1,6 @@
 import { blankRecalled } from '../domain/client-event.js'
 import type { Position } from '../domain/event-store.js'
+import { type RecallsAhead, type Recalled, union } from '../domain/recalls-ahead.js'
 import type { Audience, Subjects } from './audience.js'
 import type { Connection } from './connection.js'
 import type { Attached, Delivery } from './delivery.js'
@@ -26,7 +27,7 @@ export interface Run {
   floor: Position
   subjects: Subjects
   /** The messages that these facts recall. */
-  recalls: ReadonlySet<number> | undefined
+  recalls: Recalled | undefined
 }
 
 /**
@@ -35,11 +36,13 @@ export interface Run {
  */
 export class Delivering {
   readonly #largeAbove: number
+  readonly #recallsAhead: RecallsAhead
   /** Conversations with facts that wait: no device may resume from beyond the first of them. */
   readonly #merging = new Set<Audience>()
 
-  constructor({ largeAbove }: { largeAbove: number }) {
+  constructor({ largeAbove, recallsAhead }: { largeAbove: number; recallsAhead: RecallsAhead }) {
     this.#largeAbove = largeAbove
+    this.#recallsAhead = recallsAhead
   }
 
   isLarge(audience: Audience): boolean {
@@ -52,7 +55,7 @@ export class Delivering {
       audience.merge.events.push(...run.events)
       audience.merge.characters += charactersOf(run.events)
       audience.merge.lastSeq = run.lastSeq
-      if (run.recalls) audience.merge.recalls = new Set([...(audience.merge.recalls ?? []), ...run.recalls])
+      if (run.recalls) this.noteRecalls(audience, run.recalls)
       audience.merge.subjects = { joined: audience.merge.subjects.joined, left: run.subjects.left }
       if (!this.#isMerged(audience) || audience.merge.characters > MERGE_CHARACTERS_MAX) this.flush(audience, run.resume)
       return
@@ -83,6 +86,11 @@ export class Delivering {
     this.#merging.add(audience)
   }
 
+  /** What waits is shown without these. */
+  noteRecalls({ merge }: Audience, recalls: Recalled): void {
+    if (merge) merge.recalls = union(merge.recalls, recalls)
+  }
+
   /** What waits leaves now: its time has come, or the audience is about to change. */
   flush(audience: Audience, resume: Position = audience.lastPosition): void {
     const { merge } = audience
@@ -90,8 +98,8 @@ export class Delivering {
     this.forget(audience)
     audience.lastFrameAt = performance.now()
     // What was recalled while it waited is not shown.
-    const { recalls } = merge
-    const events = recalls ? merge.events.map((event) => blankRecalled(event, recalls)) : merge.events
+    const recalled = union(merge.recalls, this.#recallsAhead.of(audience.conversationId))
+    const events = recalled ? merge.events.map((event) => blankRecalled(event, recalled)) : merge.events
     this.#emit(audience, { ...merge, events, resume })
   }
 

@@ -1,4 +1,5 @@
 import type { Position } from '../domain/event-store.js'
+import type { Recalled } from '../domain/recalls-ahead.js'
 
 /** Facts on their way to a device: one frame shared by all who get it, and what it says. */
 export interface Delivery {
@@ -13,7 +14,7 @@ export interface Delivery {
   /** Whose membership the last of these events ends. */
   left?: string | undefined
   /** The messages that these events recall, also where a `head` stands for them. */
-  recalls?: ReadonlySet<number> | undefined
+  recalls?: Recalled | undefined
 }
 
 /** A place in the feed, and by conversation the last seq that was waiting to be merged there. */

@@ -116,6 +116,7 @@ export class Gateway {
       loadState: (id) => conversations.stateOf(id),
       isMuted: async (userId, id) => (await users.load(userId)).state.marks.get(id)?.muted ?? false,
       isStillMember: (id, userId, joinedSeq) => conversations.reads.isStillMember(id, userId, joinedSeq),
+      recallsAhead: conversations.recallsAhead,
     })
     this.presence = new LivePresence({
       online,
@@ -216,12 +217,13 @@ export class Gateway {
 
   /** Serves a WebSocket whose upgrade is done. `onHello` is called when it is known who it is. */
   open(ws: WebSocket, socket: Duplex, onHello: () => void = () => {}): void {
-    const { logger, framesPerSecond } = this.#options
+    const { logger, framesPerSecond, conversations } = this.#options
     const connection = new Connection(ws, socket, {
       sessionId: randomUUID(),
       outbox: this.#outbox,
       logger,
       framesPerSecond,
+      recallsAhead: conversations.recallsAhead,
       handle: (from, frame, bytes) => this.#handle(from, frame, bytes),
     })
     this.#connections.add(connection)

@@ -1,5 +1,6 @@
 import { blankRecalled } from '../domain/client-event.js'
 import type { Position } from '../domain/event-store.js'
+import { type RecallsAhead, union } from '../domain/recalls-ahead.js'
 import type { Delivery } from './delivery.js'
 import { eventsFrame } from './frames.js'
 
@@ -24,6 +25,7 @@ interface HeldHead {
  */
 export class HeldDeliveries {
   readonly #userId: string
+  readonly #recallsAhead: RecallsAhead
   #kept: Delivery[] = []
   #keptBytes = 0
   #isFull = false
@@ -32,8 +34,9 @@ export class HeldDeliveries {
   readonly #lateDepartures = new Map<string, Delivery>()
   readonly #recalled = new Map<string, Set<number>>()
 
-  constructor(userId: string) {
+  constructor(userId: string, recallsAhead: RecallsAhead) {
     this.#userId = userId
+    this.#recallsAhead = recallsAhead
   }
 
   /** Of the frames that are kept. */
@@ -54,8 +57,8 @@ export class HeldDeliveries {
   #noteRecalls({ conversationId, recalls }: Delivery): void {
     if (!recalls) return
     const recalled = this.#recalled.get(conversationId)
-    if (recalled) for (const seq of recalls) recalled.add(seq)
-    else this.#recalled.set(conversationId, new Set(recalls))
+    if (recalled) for (const seq of recalls.keys()) recalled.add(seq)
+    else this.#recalled.set(conversationId, new Set(recalls.keys()))
   }
 
   /** A former member is owed nothing else of its conversation, and no head. */
@@ -80,7 +83,7 @@ export class HeldDeliveries {
   }
 
   #withoutRecalled(delivery: Delivery): Delivery {
-    const recalled = this.#recalled.get(delivery.conversationId)
+    const recalled = union(this.#recalled.get(delivery.conversationId), this.#recallsAhead.of(delivery.conversationId))
     if (!recalled || delivery.events.length === 0) return delivery
     const events = delivery.events.map((event) => blankRecalled(event, recalled))
     return { ...delivery, events, frame: eventsFrame(events, delivery.resume) }

@@ -6,6 +6,7 @@ import type { EventStore, Position, RecordedEvent } from '../domain/event-store.
 import { type ConversationEvent, type ReceiptEvent, type UserEvent, factOf } from '../domain/events.js'
 import { CONVERSATION_PREFIX, RECEIPTS_PREFIX, USER_PREFIX, idOfStream } from '../domain/ids.js'
 import type { Logger } from '../domain/logger.js'
+import { type RecallsAhead, union } from '../domain/recalls-ahead.js'
 import { FeedProgress, withDeadline } from '../domain/waits.js'
 import type { MembershipOfUser, ReadQueries } from '../projections/read-models.js'
 import { Audience, type LocalMember, type LocalUser, type Subjects, UNKNOWN_ORDINAL, rememberLeft, settleOrdinal } from './audience.js'
@@ -35,6 +36,7 @@ export interface HubOptions {
   isMuted: (userId: string, conversationId: string) => Promise<boolean>
   /** Whether somebody, connected here or not, is still the member that joined at `joinedSeq`, as far as memory tells. */
   isStillMember: (conversationId: string, userId: string, joinedSeq: number) => boolean
+  recallsAhead: RecallsAhead
 }
 
 /**
@@ -54,6 +56,7 @@ export class Hub {
   readonly #loadState: (conversationId: string) => Promise<ConversationState>
   readonly #isMuted: HubOptions['isMuted']
   readonly #isStillMember: HubOptions['isStillMember']
+  readonly #recallsAhead: RecallsAhead
   readonly #learned = new Map<string, ConversationState>()
   /** By the event with which a local user joins. */
   readonly #learnedMutes = new Map<RecordedEvent, boolean>()
@@ -70,16 +73,17 @@ export class Hub {
   /** Every fact, for those who keep folded states current. */
   onEvents: (events: readonly RecordedEvent[]) => void = () => {}
 
-  constructor({ store, readModels, logger, fanoutOnWriteMembersMax, loadState, isMuted, isStillMember }: HubOptions) {
+  constructor({ store, readModels, logger, fanoutOnWriteMembersMax, loadState, isMuted, isStillMember, recallsAhead }: HubOptions) {
     this.#store = store
     this.#readModels = readModels
     this.#logger = logger
-    this.#delivering = new Delivering({ largeAbove: fanoutOnWriteMembersMax })
+    this.#delivering = new Delivering({ largeAbove: fanoutOnWriteMembersMax, recallsAhead })
     this.#unread = new UnreadPushes({ largeAbove: fanoutOnWriteMembersMax })
     this.#receiptAudienceMax = fanoutOnWriteMembersMax
     this.#loadState = loadState
     this.#isMuted = isMuted
     this.#isStillMember = isStillMember
+    this.#recallsAhead = recallsAhead
     this.#lateLearning = new LateLearning({
       isMuted,
       loadState,
@@ -383,6 +387,8 @@ export class Hub {
    */
   #deliverAll(events: readonly RecordedEvent[]): void {
     const runs = new Map<string, RecordedEvent[]>()
+    const recalls = recallsIn(events)
+    if (recalls) this.#blankMerging(recalls)
     for (const event of events) {
       if (!event.stream.startsWith(CONVERSATION_PREFIX)) {
         this.#takeOther(event)
@@ -395,7 +401,7 @@ export class Hub {
       const run = runs.get(conversationId)
       if (joins.length > 0) {
         // Those who were here before get what came before; the new ones begin with this fact.
-        this.#endRun(runs, conversationId)
+        this.#endRun(runs, conversationId, recalls)
         for (const user of joins) {
           this.#addMember(user, event, conversationId)
           this.#announceMissed(user, conversationId, event.revision - 1)
@@ -407,42 +413,51 @@ export class Hub {
       const leaver = this.#findLocalLeaver(event, conversationId)
       if (leaver) {
         this.#unread.leave(leaver)
-        this.#endRun(runs, conversationId)
+        this.#endRun(runs, conversationId, recalls)
         this.#removeLeaver(event, conversationId)
       }
     }
-    this.#endAllRuns(runs, events)
+    this.#endAllRuns(runs, events, recalls)
+  }
+
+  /** What waits to be merged may leave before the event that recalls it has its turn. */
+  #blankMerging(recalls: Recalls): void {
+    for (const [conversationId, seqs] of recalls) {
+      const audience = this.#audiences.get(conversationId)
+      if (audience) this.#delivering.noteRecalls(audience, seqs)
+    }
   }
 
   /** Sends one run early: the others of the batch are behind it, so a device may resume only from before the batch. */
-  #endRun(runs: Map<string, RecordedEvent[]>, conversationId: string): void {
+  #endRun(runs: Map<string, RecordedEvent[]>, conversationId: string, recalls: Recalls | undefined): void {
     const run = runs.get(conversationId)
     runs.delete(conversationId)
-    if (run) this.#sendRun(conversationId, run, this.position)
+    if (run) this.#sendRun(conversationId, run, this.position, recalls)
     const audience = this.#audiences.get(conversationId)
     if (audience) this.#delivering.flush(audience, this.position)
   }
 
   /** In the order of their first facts; each may be resumed from up to where the next one begins. */
-  #endAllRuns(runs: Map<string, RecordedEvent[]>, events: readonly RecordedEvent[]): void {
+  #endAllRuns(runs: Map<string, RecordedEvent[]>, events: readonly RecordedEvent[], recalls: Recalls | undefined): void {
     const ordered = [...runs]
     const last = events.at(-1)?.position ?? this.position
-    if (ordered.length === 1 && ordered[0]) return this.#sendRun(ordered[0][0], ordered[0][1], last)
+    if (ordered.length === 1 && ordered[0]) return this.#sendRun(ordered[0][0], ordered[0][1], last, recalls)
     let at = 0
     for (const [index, [conversationId, run]] of ordered.entries()) {
       const next = ordered[index + 1]?.[1][0]
       if (next) while (events[at] !== next) at += 1
       const resume = next ? (events[at - 1]?.position ?? this.position) : last
-      this.#sendRun(conversationId, run, resume)
+      this.#sendRun(conversationId, run, resume, recalls)
     }
   }
 
-  #sendRun(conversationId: string, run: readonly RecordedEvent[], resume: Position): void {
+  #sendRun(conversationId: string, run: readonly RecordedEvent[], resume: Position, recalls: Recalls | undefined): void {
     const audience = this.#audiences.get(conversationId)
     const first = run[0]
     if (!audience || !first) return
-    const recalls = recallsOf(run)
-    const encoded = run.map((event) => encodeEvent(event, audience.head, recalls?.has(messageShownBy(event) ?? -1)))
+    const brought = recalls?.get(conversationId)
+    const recalled = union(brought, this.#recallsAhead.of(conversationId))
+    const encoded = run.map((event) => encodeEvent(event, audience.head, recalled?.has(messageShownBy(event) ?? -1)))
     this.#delivering.send(audience, {
       events: encoded,
       firstSeq: first.revision,
@@ -450,7 +465,7 @@ export class Hub {
       resume,
       floor: this.position,
       subjects: subjectsOf(run),
-      recalls,
+      recalls: brought,
     })
     this.#unread.changed(audience)
   }
@@ -583,11 +598,21 @@ function subjectsOf(run: readonly RecordedEvent[]): Subjects {
   return { joined: first?.type === 'MemberJoined' ? (first.data as { userId: string }).userId : undefined, left }
 }
 
+/** By conversation, the messages that events recall. */
+type Recalls = ReadonlyMap<string, ReadonlySet<number>>
+
 /** Undefined where nothing is recalled, which is nearly always. */
-function recallsOf(run: readonly RecordedEvent[]): Set<number> | undefined {
-  let recalls: Set<number> | undefined
-  for (const event of run)
-    if (event.type === 'MessageRecalled') (recalls ??= new Set()).add((event.data as { messageSeq: number }).messageSeq)
+function recallsIn(events: readonly RecordedEvent[]): Recalls | undefined {
+  let recalls: Map<string, Set<number>> | undefined
+  for (const event of events) {
+    if (event.type !== 'MessageRecalled') continue
+    const { messageSeq } = event.data as { messageSeq: number }
+    const conversationId = idOfStream(event.stream)
+    recalls ??= new Map()
+    const known = recalls.get(conversationId)
+    if (known) known.add(messageSeq)
+    else recalls.set(conversationId, new Set([messageSeq]))
+  }
   return recalls
 }
 

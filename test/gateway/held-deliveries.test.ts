@@ -1,4 +1,5 @@
 import { describe, expect, test } from 'vitest'
+import { RecallsAhead } from '../../src/domain/recalls-ahead.js'
 import type { Delivery } from '../../src/gateway/delivery.js'
 import { HeldDeliveries } from '../../src/gateway/held-deliveries.js'
 import { eventsFrame } from '../../src/gateway/frames.js'
@@ -24,7 +25,7 @@ const seqsOf = (deliveries: readonly Delivery[]) => deliveries.map((one) => [one
 
 describe('what is held while a resume is sent', () => {
   test('keeps its order', () => {
-    const held = new HeldDeliveries('ben')
+    const held = new HeldDeliveries('ben', new RecallsAhead())
     for (const one of [delivery('g', 1, [message('g', 1)]), delivery('h', 5, [message('h', 5)]), delivery('g', 2, [message('g', 2)])])
       held.hold(one)
     expect(seqsOf(held.kept())).toEqual([
@@ -36,7 +37,7 @@ describe('what is held while a resume is sent', () => {
   })
 
   test('is a head for each conversation once there is too much', () => {
-    const held = new HeldDeliveries('ben')
+    const held = new HeldDeliveries('ben', new RecallsAhead())
     for (const one of [delivery('g', 1, [message('g', 1)]), large('h', 5), delivery('g', 2, [message('g', 2)])]) held.hold(one)
     expect(seqsOf(held.kept())).toEqual([['g', 1]])
     expect([...held.late().heads]).toEqual([
@@ -46,7 +47,7 @@ describe('what is held while a resume is sent', () => {
   })
 
   test.each(['kept', 'late'])('has of a conversation from which its user was removed that event alone, %s', (when) => {
-    const held = new HeldDeliveries('ben')
+    const held = new HeldDeliveries('ben', new RecallsAhead())
     held.hold(delivery('g', 1, [message('g', 1, 'not for a former member')]))
     held.hold(delivery('h', 5, [message('h', 5)]))
     if (when === 'late') held.hold(large('g', 2))
@@ -60,7 +61,7 @@ describe('what is held while a resume is sent', () => {
   })
 
   test('has the departure before the head of what came when its user was back', () => {
-    const held = new HeldDeliveries('ben')
+    const held = new HeldDeliveries('ben', new RecallsAhead())
     for (const one of [large('g', 2), removal('g', 3), delivery('g', 4, [message('g', 4)])]) held.hold(one)
     const { departures, heads } = held.late()
     expect(seqsOf(departures)).toEqual([['g', 3]])
@@ -68,7 +69,7 @@ describe('what is held while a resume is sent', () => {
   })
 
   test('has lost what was recalled meanwhile, also where the recall did not fit', () => {
-    const held = new HeldDeliveries('ben')
+    const held = new HeldDeliveries('ben', new RecallsAhead())
     held.hold(
       delivery('g', 1, [
         message('g', 1, 'secret'),
@@ -82,5 +83,15 @@ describe('what is held while a resume is sent', () => {
     expect(shown(g!).map(({ data }) => data.content)).toEqual([null, null])
     expect(g!.frame.toString()).not.toContain('secret')
     expect(shown(h!)[0]!.data.content).toMatchObject({ text: 'fine' })
+  })
+
+  test('has lost what this node has acknowledged as recalled, though the feed has not brought it', () => {
+    const recallsAhead = new RecallsAhead()
+    const held = new HeldDeliveries('ben', recallsAhead)
+    held.hold(delivery('g', 1, [message('g', 1, 'secret'), message('g', 2, 'fine')]))
+    recallsAhead.add('g', 1, '3')
+    const [g] = held.kept()
+    expect(shown(g!).map(({ data }) => data.content)).toEqual([null, { type: 'text', text: 'fine' }])
+    expect(g!.frame.toString()).not.toContain('secret')
   })
 })

@@ -3,6 +3,7 @@ import { type ConversationState, evolve, noConversation } from '../../src/domain
 import type { Position } from '../../src/domain/event-store.js'
 import { type ConversationEvent, factOf } from '../../src/domain/events.js'
 import { conversationStream } from '../../src/domain/ids.js'
+import { RecallsAhead } from '../../src/domain/recalls-ahead.js'
 import type { Connection } from '../../src/gateway/connection.js'
 import { Hub, type HubOptions } from '../../src/gateway/hub.js'
 import { InMemoryEventStore, InMemoryLog } from '../support/in-memory-event-store.js'
@@ -28,7 +29,16 @@ async function givenHub(whenAsked: (log: LogWriter) => Promise<unknown>) {
     if (asked++ < 20) await whenAsked(log)
     return id === 'muted'
   }
-  const hub = new Hub({ store, readModels, logger: silent, fanoutOnWriteMembersMax: 500, loadState, isMuted, isStillMember: () => true })
+  const hub = new Hub({
+    store,
+    readModels,
+    logger: silent,
+    fanoutOnWriteMembersMax: 500,
+    loadState,
+    isMuted,
+    isStillMember: () => true,
+    recallsAhead: new RecallsAhead(),
+  })
   await hub.start()
   return { hub, log, settled: () => hub.reached(log.position) }
 }

@@ -79,6 +79,7 @@ test('events go on to everybody while what somebody who joins needs does not com
       return (await users.load(userId)).state.marks.get(id)?.muted ?? false
     },
     isStillMember: () => true,
+    recallsAhead: conversations.recallsAhead,
   })
   await hub.start()
   onTestFinished(() => hub.stop())

@@ -3,6 +3,7 @@ import { PassThrough } from 'node:stream'
 import { pino } from 'pino'
 import type { WebSocket } from 'ws'
 import { describe, expect, test } from 'vitest'
+import { RecallsAhead } from '../../src/domain/recalls-ahead.js'
 import { ANSWERS_BYTES_MAX, Connection } from '../../src/gateway/connection.js'
 import { Outbox } from '../../src/gateway/outbox.js'
 import { NODE_UNSENT_BYTES_MAX, USER_UNSENT_BYTES_MAX, relieve } from '../../src/gateway/unsent.js'
@@ -87,6 +88,7 @@ describe('pages that one socket asks for at once', () => {
       outbox: new Outbox(),
       logger: pino({ level: 'silent' }),
       framesPerSecond: undefined,
+      recallsAhead: new RecallsAhead(),
       handle: (_, frame) => {
         order.push('ref' in frame ? (frame.ref ?? -1) : -1)
         return new Promise((resolve) => asked.push(() => resolve({})))

@@ -54,8 +54,7 @@ export class Checks {
     const { truth, clock } = this.#world
     const recall = truth.recallOf(conversationId, messageSeq)
     if (recall === undefined) return
-    const isKnown = way === 'live' ? node.hasAcknowledged(conversationId, recall, clock.now) : node.knew(conversationId, recall, clock.now)
-    if (isKnown)
+    if (node.knew(conversationId, recall, clock.now))
       this.#world.report(
         `recalled-${way}`,
         `${way} shows ${userId} on ${node.name} the content of ${conversationId}@${messageSeq}, recalled at ${recall}`,

@@ -172,10 +172,6 @@ export class SimulatedNode {
     return fed !== undefined && fed.place >= this.#world.truth.placeOfEvent(conversationId, seq)
   }
 
-  hasAcknowledged(conversationId: string, seq: number, before: number): boolean {
-    return (this.#acknowledged.get(`${conversationId}:${seq}`) ?? Infinity) < before
-  }
-
   get fedPlace(): number {
     return this.#fed.at(-1)?.place ?? 0
   }

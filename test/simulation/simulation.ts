@@ -104,8 +104,6 @@ const weights: Record<Deed, number> = {
  */
 export const switchedOff: Readonly<Record<string, string>> = {
   'receipt-back': 'A resume sends the rows of receipts after newer live pushes.',
-  'recalled-live':
-    'Where the live feed is behind what this node has acknowledged, or a push waits to be merged or released, it goes out as it was.',
 }
 
 /** Which violations count: all but those of kinds that are switched off, unless they are asked for. */
