@@ -2,6 +2,7 @@ import type { Conversations } from '../domain/conversations.js'
 import { unavailable } from '../domain/errors.js'
 import type { EventStore, Position, RecordedEvent } from '../domain/event-store.js'
 import { conversationStream } from '../domain/ids.js'
+import type { Departure } from '../projections/memberships.js'
 import type { ReadQueries } from '../projections/read-models.js'
 import { type LocalMember, type LocalUser, rememberLeft } from './audience.js'
 import type { Connection } from './connection.js'
@@ -87,14 +88,8 @@ export class Resume {
   }
 
   async #findOnce(user: LocalUser, position: Position, attached: Attached): Promise<Missed | undefined> {
-    const { readModels } = this.#options
-    await readModels.waitFor(attached.position)
-    const left = await readModels.memberships.departuresAfter(user.userId, position, MISSED_EVENTS_MAX + 1)
-    if (left.length > MISSED_EVENTS_MAX) return undefined
-    const departures = left.filter(
-      (departure) => departure.position <= attached.position && !user.conversations.has(departure.conversationId),
-    )
-    for (const { conversationId, seq } of departures) rememberLeft(user, conversationId, seq)
+    const departures = await this.#findDepartures(user, position, attached)
+    if (!departures) return undefined
     const moved = [...user.conversations.values()].filter(({ audience }) => audience.lastPosition > position)
     const tails: Tail[] = departures.map(({ conversationId, seq }) => ({ conversationId, from: seq, count: 1, events: undefined }))
     let count = tails.length
@@ -116,6 +111,22 @@ export class Resume {
       if (count > MISSED_EVENTS_MAX) return undefined
     }
     return { tails }
+  }
+
+  /** The last departure of each conversation in (position, attached], also where the user has come back since; undefined: too many. */
+  async #findDepartures(user: LocalUser, position: Position, attached: Attached): Promise<Departure[] | undefined> {
+    const { readModels, hub } = this.#options
+    await readModels.waitFor(attached.position)
+    const departures = await readModels.memberships.departuresAfter(user.userId, position, MISSED_EVENTS_MAX + 1)
+    if (departures.length > MISSED_EVENTS_MAX) return undefined
+    // A table that is ahead of the feed knows the last one alone: it may hide one that was before the attach point. When the feed has
+    // brought it, the connection is attached anew.
+    const wasMember = (conversationId: string) => (user.conversations.get(conversationId)?.joinedPosition ?? attached.position) <= position
+    const ahead = departures.findLast((one) => one.position > attached.position && !wasMember(one.conversationId))
+    if (ahead) await hub.reached(ahead.position)
+    const missed = departures.filter((one) => one.position <= attached.position)
+    for (const { conversationId, seq } of missed) if (!user.conversations.has(conversationId)) rememberLeft(user, conversationId, seq)
+    return missed
   }
 
   /** Sends what was found, then the receipts that moved. The device reads at its own pace. */

@@ -40,12 +40,13 @@ export interface ConversationsTables {
     joined_ordinal: number
     joined_position: string
   }
+  /** The last one of each, also where the user has come back. */
   departures: { conversation_id: string; user_id: string; seq: number; position: string }
 }
 
 export const conversationsProjection: Projection = {
   name: 'conversations',
-  version: 2,
+  version: 3,
   settings: '',
   tables: ['conversations', 'members', 'departures'],
   // Free space in the pages and no index on what every message changes: an update stays in its page and touches no index.
@@ -92,10 +93,24 @@ interface ConversationChange {
   said?: { messageSeq: number; content: Content | null }
 }
 
-type MemberChange =
-  | { kind: 'joined'; role: Role; rank: number; seq: number; at: number; ordinal: number | undefined; position: string }
-  | { kind: 'role'; role: Role }
-  | { kind: 'left'; seq: number; position: string }
+interface Departure {
+  seq: number
+  position: string
+}
+
+interface Joining {
+  kind: 'joined'
+  role: Role
+  rank: number
+  seq: number
+  at: number
+  ordinal: number | undefined
+  position: string
+  /** The last departure before it, where that is among the same events. */
+  departure: Departure | undefined
+}
+
+type MemberChange = Joining | { kind: 'role'; role: Role } | { kind: 'left'; departure: Departure }
 
 class ConversationsFold implements Fold {
   readonly #conversations = new Map<string, ConversationChange>()
@@ -152,7 +167,16 @@ class ConversationsFold implements Fold {
     change.membersAdded = data.members.length
     change.lastOrdinal = 0
     data.members.forEach(({ userId, role }, rank) =>
-      this.#members.set(id, userId, { kind: 'joined', role, rank, seq: revision, at: metadata.at, ordinal: 0, position }),
+      this.#members.set(id, userId, {
+        kind: 'joined',
+        role,
+        rank,
+        seq: revision,
+        at: metadata.at,
+        ordinal: 0,
+        position,
+        departure: undefined,
+      }),
     )
   }
 
@@ -168,6 +192,7 @@ class ConversationsFold implements Fold {
     const { data, revision, position, metadata } = event
     const change = this.#touch(event, id)
     change.membersAdded += 1
+    const before = this.#members.get(id, data.userId)
     this.#members.set(id, data.userId, {
       kind: 'joined',
       role: data.role,
@@ -176,12 +201,13 @@ class ConversationsFold implements Fold {
       at: metadata.at,
       ordinal: change.lastOrdinal,
       position,
+      departure: before && 'departure' in before ? before.departure : undefined,
     })
   }
 
   #leave(event: Of<'MemberLeft' | 'MemberRemoved'>, id: string): void {
     this.#touch(event, id).membersAdded -= 1
-    this.#members.set(id, event.data.userId, { kind: 'left', seq: event.revision, position: event.position })
+    this.#members.set(id, event.data.userId, { kind: 'left', departure: { seq: event.revision, position: event.position } })
   }
 
   #changeRole(event: Of<'MemberRoleChanged'>, id: string): void {
@@ -280,6 +306,10 @@ async function writeMembers(db: Database, entries: ReturnType<PairMap<MemberChan
   const changed = entries.filter((entry): entry is MemberEntry<'role'> => entry.value.kind === 'role')
   if (joined.length > 0) await insertMembers(db, joined)
   if (left.length > 0) await deleteMembers(db, left)
+  const departures = [...joined, ...left].flatMap(({ first, second, value }) =>
+    value.departure ? [{ conversationId: first, userId: second, ...value.departure }] : [],
+  )
+  if (departures.length > 0) await upsertDepartures(db, departures)
   if (changed.length > 0) {
     await sql`
       UPDATE members m SET role = u.role
@@ -305,9 +335,6 @@ async function insertMembers(db: Database, joined: readonly MemberEntry<'joined'
     ON CONFLICT (conversation_id, user_id) DO UPDATE SET
       role = excluded.role, rank = excluded.rank, joined_seq = excluded.joined_seq, joined_at = excluded.joined_at,
       joined_ordinal = excluded.joined_ordinal, joined_position = excluded.joined_position`.execute(db)
-  await sql`
-    DELETE FROM departures d USING unnest(${conversations}::text[], ${users}::text[]) AS u(conversation_id, user_id)
-    WHERE d.conversation_id = u.conversation_id AND d.user_id = u.user_id`.execute(db)
 }
 
 async function deleteMembers(db: Database, left: readonly MemberEntry<'left'>[]): Promise<void> {
@@ -315,10 +342,16 @@ async function deleteMembers(db: Database, left: readonly MemberEntry<'left'>[])
   await sql`
     DELETE FROM members m USING unnest(${conversations}::text[], ${users}::text[]) AS u(conversation_id, user_id)
     WHERE m.conversation_id = u.conversation_id AND m.user_id = u.user_id`.execute(db)
+}
+
+async function upsertDepartures(
+  db: Database,
+  departures: readonly (Departure & { conversationId: string; userId: string })[],
+): Promise<void> {
   await sql`
     INSERT INTO departures
-    SELECT * FROM unnest(${conversations}::text[], ${users}::text[], ${integers(left, (e) => e.value.seq)}::integer[],
-      ${texts(left, (e) => e.value.position)}::text[])
+    SELECT * FROM unnest(${texts(departures, (d) => d.conversationId)}::text[], ${texts(departures, (d) => d.userId)}::text[],
+      ${integers(departures, (d) => d.seq)}::integer[], ${texts(departures, (d) => d.position)}::text[])
     ON CONFLICT (conversation_id, user_id) DO UPDATE SET seq = excluded.seq, position = excluded.position`.execute(db)
 }
 

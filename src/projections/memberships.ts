@@ -90,7 +90,10 @@ export interface Departure {
   position: Position
 }
 
-/** For each user the conversations that it left or was removed from after `position` and is not in again: the first `limit` of them. */
+/**
+ * For each user the last departures, one a conversation, that lie after `position`: the first `limit` of them. The user may have come
+ * back since.
+ */
 export async function departuresAfter(
   db: Database,
   asked: readonly { userId: string; position: Position; limit: number }[],

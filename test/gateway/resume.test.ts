@@ -149,18 +149,27 @@ describe('of a conversation', () => {
     expect(device.seqs(conversation.conversationId)).toEqual([seq])
   })
 
-  test('left and joined again meanwhile all from the last MemberJoined on', async () => {
-    const [a, b] = world().users('a', 'b')
-    const conversation = await a.group([b])
-    const { position } = (await b.connect()).hello!
-    await a.send(conversation)
-    await a.remove(conversation, b)
-    await a.sendMany(conversation, 2)
-    const joined = await a.add(conversation, b)
-    const { seq } = await a.sendMany(conversation, 2)
-    const device = await resume(b, position, conversation, a)
-    expect(device.seqs(conversation.conversationId)).toEqual(range(joined.seq, seq + 1))
-  })
+  test.each([1, 3])(
+    'left and joined again meanwhile, %i times, the last leaving comes, and all from the last MemberJoined on',
+    async (times) => {
+      const [a, b] = world().users('a', 'b')
+      const conversation = await a.group([b])
+      const { position } = (await b.connect()).hello!
+      await a.send(conversation)
+      let [removed, joined] = [{ seq: -1 }, { seq: -1 }]
+      for (let time = 0; time < times; time += 1) {
+        removed = await a.remove(conversation, b)
+        await a.sendMany(conversation, 2)
+        joined = await a.add(conversation, b)
+      }
+      const { seq } = await a.sendMany(conversation, 2)
+      const device = await resume(b, position, conversation, a)
+      expect(device.seqs(conversation.conversationId)).toEqual([removed.seq, ...range(joined.seq, seq + 1)])
+      expect(device.events(conversation.conversationId)[0]).toMatchObject({ type: 'MemberRemoved', data: { userId: b.id } })
+      const again = await resume(b, device.position, conversation, a)
+      expect(again.seqs(conversation.conversationId)).toEqual([seq + 2])
+    },
+  )
 
   test('that one left before the position nothing comes', async () => {
     const [a, b] = world().users('a', 'b')

@@ -84,7 +84,7 @@ describe('memberships', () => {
     expect(await readModels.memberships.ofUser('nobody')).toEqual({ position: await store.head(), conversations: [] })
   })
 
-  test('departures after a position are of those who have not come back', async () => {
+  test('departures after a position are the last ones of each conversation, also where the user has come back', async () => {
     const { log, readModels } = side
     await log.created('g', ['alice', 'bob'])
     await log.created('h', ['alice', 'bob'])
@@ -93,9 +93,21 @@ describe('memberships', () => {
     const position = log.position
     await log.did('h', 'alice', { type: 'MemberRemoved', data: { userId: 'bob' } })
     await log.joined('h', 'bob')
+    await log.left('h', 'bob')
+    const later = log.position
+    await log.joined('h', 'bob')
+    const [left, leftAgain] = [
+      { conversationId: 'g', seq: 1, position },
+      { conversationId: 'h', seq: 3, position: later },
+    ]
+    // In one batch, and in several: the same.
     await side.settled()
-    expect(await readModels.memberships.departuresAfter('bob', before, 10)).toEqual([{ conversationId: 'g', seq: 1, position }])
-    expect(await readModels.memberships.departuresAfter('bob', position, 10)).toEqual([])
+    expect(await readModels.memberships.departuresAfter('bob', before, 10)).toEqual([left, leftAgain])
+    expect(await readModels.memberships.departuresAfter('bob', position, 10)).toEqual([leftAgain])
+    expect(await readModels.memberships.departuresAfter('bob', later, 10)).toEqual([])
+    await log.joined('g', 'bob')
+    await side.settled()
+    expect(await readModels.memberships.departuresAfter('bob', before, 10)).toEqual([left, leftAgain])
   })
 
   test('sharing is being in a conversation together', async () => {

@@ -102,8 +102,18 @@ export class ConnectionCheck {
     // A resume may jump to the own departure, without a head: also where it happens while older events are still being sent.
     else if (seq > expected && !isOwnJoin && !(isOwnDeparture && (!track || this.isResume)))
       this.#report('hole', `${conversationId}@${seq} ${type} came; expected was ${expected}`)
+    if (isOwnJoin) this.#requireDepartureBefore(conversationId, seq)
     this.#tracks.set(conversationId, { sent: seq, last: Math.max(seq, track?.last ?? -1), hasLeft: isOwnDeparture })
     this.#sent.set(`${conversationId}:${seq}`, { repushes: 0, acknowledgedAt: undefined })
+  }
+
+  /** Whoever comes back had its last departure before, where that lies after the place at which the connection begins. */
+  #requireDepartureBefore(conversationId: string, joinedSeq: number): void {
+    const { truth } = this.#world
+    const departure = truth.changeBefore(conversationId, this.#viewer.userId, joinedSeq - 1)
+    if (!departure || truth.placeOfEvent(conversationId, departure.seq) <= this.#duePlace) return
+    if (this.#tracks.get(conversationId)?.sent !== departure.seq)
+      this.#report('no-departure', `${conversationId}@${joinedSeq} came, the joining, and not ${departure.seq}, the departure before it`)
   }
 
   #again(conversationId: string, seq: number): void {
@@ -181,8 +191,8 @@ export class ConnectionCheck {
     const seq = truth.seqAt(conversationId, place)
     const change = truth.changeBefore(conversationId, userId, seq)
     if (!change) return undefined
-    // Whoever has come back sees by the joining that it was away.
-    if (!change.isIn && truth.isMember(conversationId, userId)) return undefined
+    // Of several departures the last one is enough.
+    if (!change.isIn && change.seq !== truth.lastDeparture(conversationId, userId)) return undefined
     const last = change.isIn ? seq : change.seq
     if (truth.placeOfEvent(conversationId, last) <= this.#duePlace) return undefined
     return (this.#tracks.get(conversationId)?.last ?? -1) >= last ? undefined : last

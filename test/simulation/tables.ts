@@ -241,7 +241,6 @@ function join(row: ConversationRow, userId: string, role: Role, rank: number, ev
   }
   row.members.delete(userId)
   row.members.set(userId, member)
-  row.departures.delete(userId)
   row.receipts.delete(userId)
   row.unread.set(userId, { readSeq: null, readOrdinal: row.lastOrdinal, mentions: [] })
 }

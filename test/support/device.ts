@@ -294,7 +294,7 @@ export class Device {
     if (type === 'events') {
       if (frame.events!.length === 0) this.violations.push('events without an event')
       for (const event of frame.events!) {
-        const wrong = frame.again ? this.#sequences.repeat(event) : this.#sequences.take(event, isLeavingOf(event, this.hello?.userId))
+        const wrong = frame.again ? this.#sequences.repeat(event) : this.#sequences.take(event, ownChangeIn(event, this.hello?.userId))
         if (wrong !== undefined) this.violations.push(wrong)
       }
     }
@@ -311,8 +311,14 @@ export class Device {
   }
 }
 
-const isLeavingOf = ({ type, data }: Event, userId: string | undefined) =>
-  (type === 'MemberLeft' || type === 'MemberRemoved') && data.userId === userId
+/** What an event says of the membership of the device's user. */
+type OwnChange = 'joining' | 'leaving' | undefined
+
+function ownChangeIn({ type, data }: Event, userId: string | undefined): OwnChange {
+  if (data.userId !== userId) return undefined
+  if (type === 'MemberJoined') return 'joining'
+  return type === 'MemberLeft' || type === 'MemberRemoved' ? 'leaving' : undefined
+}
 
 /** By conversation strictly rising, dense seqs on one connection, or a `head` where something is left out; only `again` repeats. */
 class Sequences {
@@ -333,21 +339,21 @@ class Sequences {
     this.#announced.set(conversationId, Math.max(seq, this.lastOf(conversationId)))
   }
 
-  /** Gives what is wrong. Who has left may come again later, at the next seq or after a `head`. */
-  take({ conversationId, seq, head }: Event, isLeaving: boolean): string | undefined {
+  /** Gives what is wrong. Whoever has left may come again later, by its joining or after a `head`. */
+  take({ conversationId, seq, head }: Event, ownChange: OwnChange): string | undefined {
     const last = this.#last.get(conversationId)
     const known = this.lastOf(conversationId)
     this.#last.set(conversationId, Math.max(seq, last ?? -1))
     const left = this.#left.get(conversationId) ?? -1
     if (last === undefined && seq <= left) return `seq ${seq} came after one had left at ${left}`
-    if (isLeaving) {
+    if (ownChange === 'leaving') {
       this.#left.set(conversationId, seq)
       this.#last.delete(conversationId)
       this.#announced.delete(conversationId)
     }
     if (head < seq) return `head ${head} of seq ${seq}`
     const held = known === -1 ? left : known
-    if (held === -1 || seq === held + 1) return undefined
+    if (held === -1 || seq === held + 1 || (ownChange === 'joining' && known === -1)) return undefined
     if (last !== undefined && seq <= last) return `seq ${seq} came after ${last}`
     return seq > held ? `seq ${seq} came after ${held}: a hole without head` : undefined
   }
