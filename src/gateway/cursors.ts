@@ -4,9 +4,6 @@ import type { Logger } from '../domain/logger.js'
 import type { Connection } from './connection.js'
 import { refusalFrame } from './frames.js'
 
-/** One fact per member and second at most: the last one wins. */
-const COALESCE_MS = 1_000
-
 interface Moved {
   connection: Connection
   conversationId: string
@@ -17,10 +14,14 @@ interface Moved {
   dueAt: number
 }
 
-/** Cursors that clients move without waiting for an answer: gathered for a second, and flushed when a device leaves. */
+/**
+ * Cursors that clients move without waiting for an answer: gathered for a second, so that there is one event per member and
+ * second at most and the last one wins, and flushed when a device leaves.
+ */
 export class Cursors {
   readonly #conversations: Conversations
   readonly #logger: Logger
+  readonly #gatherMs: number
   /** By member; in the order in which they are due. */
   readonly #moved = new Map<string, Moved>()
   /** The same by connection: one that leaves looks at its own alone. */
@@ -28,9 +29,10 @@ export class Cursors {
   readonly #writing = new Set<Promise<void>>()
   #timer: NodeJS.Timeout | undefined
 
-  constructor(conversations: Conversations, logger: Logger) {
+  constructor(conversations: Conversations, logger: Logger, gatherMs: number) {
     this.#conversations = conversations
     this.#logger = logger
+    this.#gatherMs = gatherMs
   }
 
   /** `joinedSeq`: of the membership in which it is said. */
@@ -60,9 +62,9 @@ export class Cursors {
     const key = `${connection.userId} ${conversationId}`
     let moved = this.#moved.get(key)
     if (!moved) {
-      moved = { connection, conversationId, joinedSeq, dueAt: performance.now() + COALESCE_MS }
+      moved = { connection, conversationId, joinedSeq, dueAt: performance.now() + this.#gatherMs }
       this.#moved.set(key, moved)
-      this.#timer ??= setTimeout(() => this.#writeDue(), COALESCE_MS)
+      this.#timer ??= setTimeout(() => this.#writeDue(), this.#gatherMs)
     }
     this.#giveTo(connection, key, moved)
     // Cursors of a membership that has ended are void.

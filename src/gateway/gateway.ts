@@ -135,7 +135,7 @@ export class Gateway {
       ),
     )
     this.#handshakes = new Handshakes(options.handshakes)
-    this.#cursors = new Cursors(conversations, logger)
+    this.#cursors = new Cursors(conversations, logger, this.#times.cursorsMs)
     this.#resume = new Resume({ store, conversations, readModels, hub: this.hub, fanoutOnWriteMembersMax })
     this.#typing = new Typing({ hub: this.hub, users, conversations, signals })
     this.hub.onUserEvent = (userId, event, at) => {

@@ -8,6 +8,8 @@ export interface Times {
   repushAfterMs: number
   /** A reconnect within this is no going offline. */
   presenceGraceMs: number
+  /** Cursors that are moved without a `ref` are gathered for so long. */
+  cursorsMs: number
   /** A socket that takes nothing of what waits for it for this long is closed. */
   stalledMs: number
 }
@@ -17,5 +19,6 @@ export const TIMES: Times = {
   heartbeatMs: 30_000,
   repushAfterMs: 5_000,
   presenceGraceMs: 5_000,
+  cursorsMs: 1_000,
   stalledMs: 30_000,
 }

@@ -1,4 +1,4 @@
-import { afterAll, beforeAll, expect, test } from 'vitest'
+import { afterAll, afterEach, beforeAll, expect, test } from 'vitest'
 import { Scene } from '../support/scene.js'
 import { ServerProcess } from '../support/server-process.js'
 import { type User, eventually } from '../support/world.js'
@@ -12,6 +12,7 @@ let server: ServerProcess
 beforeAll(async () => {
   server = await ServerProcess.start()
 }, 150_000)
+afterEach(() => server.heal(), 150_000)
 afterAll(() => server?.end())
 
 const begin = (count: number, sending: { messages: number; atOnce: number }) =>

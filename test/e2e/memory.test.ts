@@ -1,5 +1,5 @@
 import { connect } from 'node:net'
-import { afterAll, beforeAll, expect, test } from 'vitest'
+import { afterAll, afterEach, beforeAll, expect, test } from 'vitest'
 import { withinBudget } from '../support/rest.js'
 import { ServerProcess } from '../support/server-process.js'
 import { type User, unique } from '../support/world.js'
@@ -13,6 +13,7 @@ let server: ServerProcess
 beforeAll(async () => {
   server = await ServerProcess.start({ NODE_OPTIONS: `--max-old-space-size=${HEAP_MB} --max-semi-space-size=16` })
 }, 150_000)
+afterEach(() => server.heal(), 150_000)
 afterAll(() => server?.end())
 
 const large = { type: 'custom', data: { big: 'y'.repeat(30_000) } }

@@ -1,6 +1,6 @@
 import { spawnSync } from 'node:child_process'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { afterAll, beforeAll, expect, test } from 'vitest'
+import { afterAll, afterEach, beforeAll, expect, test } from 'vitest'
 import { readCorpus } from '../support/corpus.js'
 import type { Device } from '../support/device.js'
 import { SocketSender } from '../support/senders.js'
@@ -19,6 +19,7 @@ let server: ServerProcess
 beforeAll(async () => {
   server = await ServerProcess.start()
 }, 150_000)
+afterEach(() => server.heal(), 150_000)
 afterAll(() => server?.end())
 
 test('a second server on the same data directory stops with one sentence that says so, and the first goes on', async () => {
@@ -131,7 +132,7 @@ test('SIGTERM in the middle of traffic: devices are told, the exit is clean and 
   server.signal('SIGTERM')
   expect(await Promise.race([server.exited, sleep(15_000, 'still there after 15 s')])).toEqual({ code: 0, signal: null })
   expect(server.output).not.toMatch(/error/i)
-  expect(server.postgresPid).toBeUndefined()
+  await eventually(async () => server.postgresPid === undefined, 'Postgres to be gone')
   expect(await listening.waitForClose()).toBe(4000)
   expect(listening.ofType('goaway')).toEqual([{ type: 'goaway', reconnectAfterMs: expect.any(Number) }])
   expect(acknowledged()).toBeLessThan(1_600)
@@ -145,4 +146,4 @@ test('SIGTERM in the middle of traffic: devices are told, the exit is clean and 
     expect(own.map(({ seq }) => seq)).toEqual(ids.map((id) => seqs.get(id)))
   }
   expect(server.world.violations()).toEqual([])
-}, 90_000)
+}, 180_000)

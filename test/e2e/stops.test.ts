@@ -25,12 +25,13 @@ let server: ServerProcess
 beforeAll(async () => {
   server = await ServerProcess.start({ LOG_LEVEL: 'warn' })
 }, 150_000)
+afterEach(() => server.heal(), 150_000)
 afterAll(() => server?.end())
 
 const endsInTime = async (told: ServerProcess): Promise<void> => {
   expect(await Promise.race([told.exited, sleep(STOP_MS_MAX, 'still there')])).toEqual({ code: 0, signal: null })
   // One that was killed is gone as soon as the system has taken note of it.
-  await eventually(async () => told.postgresPid === undefined, 'Postgres to be gone', 2_000)
+  await eventually(async () => told.postgresPid === undefined, 'Postgres to be gone', 10_000)
   expect(existsSync(join(told.dataDir, 'server.lock'))).toBe(false)
 }
 

@@ -118,7 +118,7 @@ describe('a token that is refused', () => {
 
 test('a connection ends with its token', async () => {
   const user = world().user()
-  const device = await user.connect({ token: sign({ sub: user.id, exp: Math.floor(Date.now() / 1_000) + 2 }) })
+  const device = await user.connect({ token: sign({ sub: user.id, exp: Math.floor(Date.now() / 1_000) + 4 }) })
   expect(await device.waitForClose()).toBe(4402)
   expect(device.frames.at(-1)).toMatchObject({ type: 'error', code: 'unauthenticated' })
 })

@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises'
-import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
 import { type TestKurrentDb, startTestKurrentDb, testStart } from '../support/kurrentdb.js'
 import { type LossyProxy, startLossyProxy } from '../support/lossy-proxy.js'
 import { Node } from '../support/nodes.js'
@@ -18,9 +18,18 @@ const SEND_PAUSE_MS = 10
 /** Under traffic before and after the fault. */
 const ENOUGH = 100
 
+interface TestServer {
+  kill?: () => Promise<void>
+  restart?: () => Promise<void>
+  freeze?: () => void
+  thaw?: () => void
+  heal?: () => Promise<void>
+  stop(): Promise<void>
+}
+
 /** Something that the nodes need, behind a line that can be cut. */
 interface Part {
-  server: { kill?: () => Promise<void>; restart?: () => Promise<void>; freeze?: () => void; thaw?: () => void; stop(): Promise<void> }
+  server: TestServer
   proxy: LossyProxy
 }
 
@@ -67,6 +76,12 @@ function survives(names: readonly PartName[]): void {
       ...(kurrentDb && { EVENTSTORE_URL: await putBehindProxy('KurrentDB', kurrentDb, kurrentDb.connectionString) }),
     }
     nodes = [await Node.start(env), await Node.start(env)]
+  }, 120_000)
+  afterEach(async () => {
+    for (const { proxy, server } of Object.values(parts)) {
+      proxy.mend()
+      await server.heal?.()
+    }
   }, 120_000)
   afterAll(async () => {
     await Promise.all((nodes ?? []).map((node) => node.stop()))

@@ -18,6 +18,8 @@ export interface TestKurrentDb {
   /** Freezes and thaws the server. */
   freeze?: () => void
   thaw?: () => void
+  /** Undoes `kill` and `freeze`: a test that failed between must not fail the next one. */
+  heal?: () => Promise<void>
   stop(): Promise<void>
 }
 
@@ -42,8 +44,9 @@ export async function startTestKurrentDb(): Promise<TestKurrentDb> {
     return server
   }
   let server = await launch()
+  const isGone = () => server.exitCode !== null || server.signalCode !== null
   const kill = async (): Promise<void> => {
-    if (server.exitCode !== null || server.signalCode !== null) return
+    if (isGone()) return
     server.kill('SIGKILL')
     await once(server, 'exit')
   }
@@ -55,6 +58,10 @@ export async function startTestKurrentDb(): Promise<TestKurrentDb> {
     },
     freeze: () => server.kill('SIGSTOP'),
     thaw: () => server.kill('SIGCONT'),
+    heal: async () => {
+      if (isGone()) server = await launch()
+      else server.kill('SIGCONT')
+    },
     stop: async () => {
       await kill()
       await rm(directory, { recursive: true, force: true, maxRetries: 5, retryDelay: 100 })

@@ -8,7 +8,7 @@ import { createInterface } from 'node:readline'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
-import { freePort } from './postgres.js'
+import { freePort } from './free-port.js'
 import { APP_SECRET, JWT_SECRET, User, World, unique } from './world.js'
 
 const main = fileURLToPath(new URL('../../dist/main.js', import.meta.url))

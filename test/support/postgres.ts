@@ -1,8 +1,6 @@
 import { randomBytes } from 'node:crypto'
-import { once } from 'node:events'
 import { readFileSync } from 'node:fs'
 import { mkdtemp, rm } from 'node:fs/promises'
-import { type AddressInfo, createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -10,6 +8,7 @@ import pg from 'pg'
 import { pino } from 'pino'
 import { type Cluster, CLUSTER_ROLE, clearLeftover, openCluster } from '../../src/postgres/cluster.js'
 import { PostgresProcess } from '../../src/postgres/postgres-process.js'
+import { freePort } from './free-port.js'
 
 /** A real Postgres of a test's own, on a loopback port, that can be killed like a machine that loses power. */
 export interface TestPostgres {
@@ -24,6 +23,8 @@ export interface TestPostgres {
   /** Freezes and thaws all of the server's processes. */
   freeze(): void
   thaw(): void
+  /** Undoes `kill` and `freeze`: a test that failed between must not fail the next one. */
+  heal(): Promise<void>
   stop(): Promise<void>
 }
 
@@ -37,19 +38,27 @@ export async function startTestPostgres(): Promise<TestPostgres> {
   const port = await freePort()
   const connectionString = `postgres://${CLUSTER_ROLE}@127.0.0.1:${port}/postgres`
   let server = await launch(cluster, port)
+  let isGone = false
   const signalAll = (signal: NodeJS.Signals) => signalFamily(server.pid!, signal)
   return {
     connectionString,
     createDatabase: () => createDatabase(connectionString),
     kill: async () => {
+      isGone = true
       process.kill(server.pid!, 'SIGKILL')
       await server.exited
     },
     restart: async () => {
       server = await launch(cluster, port)
+      isGone = false
     },
     freeze: () => signalAll('SIGSTOP'),
     thaw: () => signalAll('SIGCONT'),
+    heal: async () => {
+      if (!isGone) return signalAll('SIGCONT')
+      server = await launch(cluster, port)
+      isGone = false
+    },
     stop: async () => {
       await server.stop()
       await rm(directory, { recursive: true, force: true, maxRetries: 5, retryDelay: 100 })
@@ -101,13 +110,4 @@ export function signalFamily(pid: number, signal: NodeJS.Signals): void {
 
 function childrenOf(pid: number): number[] {
   return readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8').trim().split(' ').filter(Boolean).map(Number)
-}
-
-export async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  const { port } = server.address() as AddressInfo
-  server.close()
-  await once(server, 'close')
-  return port
 }

@@ -7,7 +7,8 @@ import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import { isAlive } from '../../src/processes.js'
-import { freePort, signalFamily } from './postgres.js'
+import { freePort } from './free-port.js'
+import { signalFamily } from './postgres.js'
 import { APP_SECRET, JWT_SECRET, World } from './world.js'
 
 const root = fileURLToPath(new URL('../..', import.meta.url))
@@ -29,6 +30,7 @@ export class ServerProcess {
   readonly #port: number
   #child!: ChildProcess
   #exit!: Promise<Exit>
+  #isToldToEnd = false
   /** What this life has said. */
   output = ''
 
@@ -63,6 +65,7 @@ export class ServerProcess {
   }
 
   signal(name: NodeJS.Signals): void {
+    this.#isToldToEnd = true
     this.#child.kill(name)
   }
 
@@ -108,8 +111,16 @@ export class ServerProcess {
     )
   }
 
+  /** Undoes what a test that failed has left undone: the next one must not fail for that. */
+  async heal(): Promise<void> {
+    if (this.postgresPid !== undefined) this.signalPostgres('SIGCONT')
+    const { exitCode, signalCode } = this.#child
+    if (this.#isToldToEnd || exitCode !== null || signalCode !== null) await this.crash()
+  }
+
   #spawn(wrapper: readonly string[] = []): void {
     this.output = ''
+    this.#isToldToEnd = false
     const [command, ...args] = [...wrapper, process.execPath, main, 'serve']
     this.#child = spawn(command, args, {
       stdio: ['ignore', 'pipe', 'pipe'],
