@@ -53,7 +53,7 @@ type Revocation = Extract<UserEvent, { type: 'DeviceRevoked' }>['data']
  */
 export class Devices {
   readonly #options: DevicesOptions
-  readonly #shown = new LRUCache<string, Shown>({ max: SHOWN_MAX })
+  readonly #shown = new LRUCache<string, Shown>({ maxSize: SHOWN_MAX, sizeCalculation: () => 1 })
   readonly #stopping = new AbortController()
 
   constructor(options: DevicesOptions) {

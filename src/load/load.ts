@@ -36,7 +36,7 @@ export class Load {
   readonly overload: Overload
   readonly #options: LoadOptions
   readonly #now: () => number
-  readonly #accounts = new LRUCache<string, Account>({ max: ACCOUNTS_MAX })
+  readonly #accounts = new LRUCache<string, Account>({ maxSize: ACCOUNTS_MAX, sizeCalculation: () => 1 })
   readonly #told = new WeakMap<Account, Told>()
 
   constructor(options: LoadOptions = {}) {

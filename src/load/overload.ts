@@ -22,7 +22,7 @@ export class Overload {
   readonly #turns: Turns
   readonly #bytesMax: number
   readonly #heavyUnitsMax: number
-  readonly #histogram: IntervalHistogram = monitorEventLoopDelay({ resolution: RESOLUTION_MS })
+  #histogram: IntervalHistogram | undefined
   #timer: NodeJS.Timeout | undefined
   /** The most that a caller used a second, since the last look. */
   #highest = 0
@@ -38,14 +38,17 @@ export class Overload {
   }
 
   start(): void {
-    this.#histogram.enable()
-    this.#timer = setInterval(() => this.#look(), LOOK_EVERY_MS)
+    const histogram = monitorEventLoopDelay({ resolution: RESOLUTION_MS })
+    histogram.enable()
+    this.#histogram = histogram
+    this.#utilization = performance.eventLoopUtilization()
+    this.#timer = setInterval(() => this.#look(histogram), LOOK_EVERY_MS)
     this.#timer.unref()
   }
 
   stop(): void {
     clearInterval(this.#timer)
-    this.#histogram.disable()
+    this.#histogram?.disable()
   }
 
   get refusedAbove(): number {
@@ -58,9 +61,9 @@ export class Overload {
     return unitsPerSecond > this.#refusedAbove
   }
 
-  #look(): void {
-    const delayMs = Math.max(0, this.#histogram.percentile(90) / 1e6 - RESOLUTION_MS)
-    this.#histogram.reset()
+  #look(histogram: IntervalHistogram): void {
+    const delayMs = Math.max(0, histogram.percentile(90) / 1e6 - RESOLUTION_MS)
+    histogram.reset()
     const before = this.#utilization
     this.#utilization = performance.eventLoopUtilization()
     this.judge(delayMs, performance.eventLoopUtilization(this.#utilization, before).utilization)

@@ -50,7 +50,7 @@ export class Appender {
   /** The last append of each stream that has any. */
   readonly #lanes = new Map<string, Promise<void>>()
   /** Streams of which this process knows what is in them; see #landmark. */
-  readonly #known = new LRUCache<string, true>({ max: knownStreamsMax })
+  readonly #known = new LRUCache<string, true>({ maxSize: knownStreamsMax, sizeCalculation: () => 1 })
   readonly #gate = new Gate(inFlightMax)
   /** The latest place that this process has been told of. */
   #seen = zeroPosition
