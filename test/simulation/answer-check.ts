@@ -138,7 +138,7 @@ export class AnswerCheck {
         this.#message(request, given as Message)
         return this.#shows(request, 'message', (given as Message).seq)
       case 'conversation':
-        this.#checks.head(request.conversationId, answer.head!, viewer, 'conversation', describe(request))
+        this.#checks.head(request.conversationId, answer.head!, viewer, 'conversation', () => describe(request))
         return this.#shows(request, 'conversation', answer.head!)
       case 'inbox':
         return this.#inbox(request, answer.items as InboxLine[])
@@ -218,7 +218,7 @@ export class AnswerCheck {
   #events(request: Request, { items, events, head }: Answer): void {
     const shown = (items ?? events) as Event[]
     const { conversationId, after = -1, limit = 50 } = request
-    this.#checks.head(conversationId, head!, request, 'events', describe(request))
+    this.#checks.head(conversationId, head!, request, 'events', () => describe(request))
     shown.forEach((event, index) => {
       if (event.seq !== after + 1 + index) this.#world.report('hole', `${describe(request)} has ${event.seq} in place ${index}`)
       this.#checks.event(event, request, 'events')
@@ -233,7 +233,7 @@ export class AnswerCheck {
   #messages(request: Request, items: Message[], head: number): void {
     const { conversationId, bounds } = request
     const { truth } = this.#world
-    this.#checks.head(conversationId, head, request, 'messages', describe(request))
+    this.#checks.head(conversationId, head, request, 'messages', () => describe(request))
     items.forEach((message, index) => {
       const before = items[index - 1]
       if (before && !bounds?.pinned && message.ordinal !== before.ordinal + 1)
@@ -242,7 +242,7 @@ export class AnswerCheck {
     })
     if (request.minPosition === undefined || Object.keys(bounds ?? {}).length > 0) return
     const wanted = truth.seqAt(conversationId, truth.placeOf(request.minPosition))
-    const lastMessage = truth.eventsOf(conversationId).findLast(({ type, revision }) => type === 'MessageSent' && revision <= wanted)
+    const lastMessage = truth.messagesOf(conversationId).findLast(({ revision }) => revision <= wanted)
     if (lastMessage && (items.at(-1)?.seq ?? -1) < lastMessage.revision)
       this.#world.report('own-write', `${describe(request)} ends at ${items.at(-1)?.seq}; ${lastMessage.revision} was sent`)
   }
@@ -261,11 +261,8 @@ export class AnswerCheck {
       return
     }
     this.#checks.content(conversationId, seq, request, 'messages')
-    const versions = truth
-      .eventsOf(conversationId)
-      .filter(({ type, data: change }) => type === 'MessageEdited' && (change as { messageSeq: number }).messageSeq === seq)
     const shown = JSON.stringify(content)
-    const all = [sent, ...versions]
+    const all = [sent, ...truth.editsOf(conversationId, seq)]
     const found = all.findLast((version) => JSON.stringify((version.data as { content: object }).content) === shown)
     if (!found) return this.#world.report('other', `${describe(request)} shows ${conversationId}@${seq} as ${shown}`)
     if (minPosition === undefined) return
@@ -283,7 +280,7 @@ export class AnswerCheck {
     const viewer = { userId, node }
     for (const { conversationId, head, lastMessage } of lines) {
       this.#checks.membership(conversationId, viewer, request.at, 'inbox')
-      this.#checks.head(conversationId, head, viewer, 'inbox', describe(request))
+      this.#checks.head(conversationId, head, viewer, 'inbox', () => describe(request))
       if (lastMessage && lastMessage.preview !== null) this.#checks.content(conversationId, lastMessage.seq, viewer, 'inbox')
       if (lastMessage) this.#checks.seq(conversationId, lastMessage.seq, viewer, 'inbox', 'last message')
       if (minPosition !== undefined && head < truth.seqAt(conversationId, truth.placeOf(minPosition)))

@@ -22,31 +22,31 @@ export class Checks {
 
   /** One event of a conversation: it is the log's, and the viewer may see it. */
   event(event: Event, viewer: Viewer, way: Way): void {
-    const { truth, report } = { truth: this.#world.truth, report: this.#world.report.bind(this.#world) }
+    const { truth } = this.#world
     const { conversationId, seq } = event
-    const name = `${way} to ${viewer.userId} on ${viewer.node.name}: ${conversationId}@${seq} ${event.type}`
+    const name = () => `${way} to ${viewer.userId} on ${viewer.node.name}: ${conversationId}@${seq} ${event.type}`
     const logged = truth.eventAt(conversationId, seq)
-    if (!logged) return report('phantom', `${name}, which the log does not have`)
+    if (!logged) return this.#world.report('phantom', `${name()}, which the log does not have`)
     if (logged.type !== event.type || logged.position !== event.position)
-      report('other', `${name} at ${event.position}; the log has ${logged.type} at ${logged.position}`)
+      this.#world.report('other', `${name()} at ${event.position}; the log has ${logged.type} at ${logged.position}`)
     this.#data(event, logged, name)
     const messageSeq = messageOf(event)
     if (messageSeq !== undefined && event.data.content !== null) this.content(conversationId, messageSeq, viewer, way)
     this.seq(conversationId, seq, viewer, way, 'event')
-    this.head(conversationId, event.head, viewer, way, `${way}, head of an event`)
-    if (event.head < seq) report('head', `${name} with head ${event.head}`)
+    this.head(conversationId, event.head, viewer, way, () => `${way}, head of an event`)
+    if (event.head < seq) this.#world.report('head', `${name()} with head ${event.head}`)
   }
 
-  #data(event: Event, logged: RecordedEvent, name: string): void {
+  #data(event: Event, logged: RecordedEvent, name: () => string): void {
     const shown = JSON.stringify(event.data)
     if (shown === logged.dataJson) return
     const isBlanked = event.data.content === null
     if (isBlanked && shown === JSON.stringify({ ...(logged.data as object), content: null })) {
       const messageSeq = messageOf(event)
       if (messageSeq !== undefined && this.#world.truth.recallOf(event.conversationId, messageSeq) !== undefined) return
-      return this.#world.report('blanked', `${name} without content, though it was never recalled`)
+      return this.#world.report('blanked', `${name()} without content, though it was never recalled`)
     }
-    this.#world.report('other', `${name} says ${shown}; the log has ${logged.dataJson}`)
+    this.#world.report('other', `${name()} says ${shown}; the log has ${logged.dataJson}`)
   }
 
   /** Content of a message is shown: not where the node knew that it is recalled. */
@@ -72,15 +72,15 @@ export class Checks {
   }
 
   /** How far a conversation is, as told to somebody. */
-  head(conversationId: string, head: number, { userId, node }: Viewer, way: Way, where: string): void {
+  head(conversationId: string, head: number, { userId, node }: Viewer, way: Way, where: () => string): void {
     const { truth } = this.#world
     const horizon = truth.horizonOf(conversationId, userId)
     if (head > truth.headOf(conversationId))
-      this.#world.report('head', `${where} says ${conversationId}@${head}; the log is at ${truth.headOf(conversationId)}`)
+      this.#world.report('head', `${where()} says ${conversationId}@${head}; the log is at ${truth.headOf(conversationId)}`)
     else if (head > horizon)
       this.#world.report(
         `head-beyond-${way}`,
-        `${where} tells ${userId} on ${node.name} that ${conversationId} is at ${head}; it was a member up to ${horizon}`,
+        `${where()} tells ${userId} on ${node.name} that ${conversationId} is at ${head}; it was a member up to ${horizon}`,
       )
   }
 

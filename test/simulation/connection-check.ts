@@ -1,5 +1,6 @@
 import type { Frame } from '../support/device.js'
 import type { Checks, Viewer, Way } from './checks.js'
+import { ensure } from './tables.js'
 import type { World } from './world.js'
 
 /** An acknowledgement may be on its way for so long that a re-push crosses it. */
@@ -15,6 +16,13 @@ interface Track {
   hasLeft: boolean
 }
 
+/** What was sent of one conversation. */
+interface SentEvents {
+  bySeq: Map<number, SentEvent>
+  /** Up to here all is acknowledged. */
+  acknowledgedSeq: number
+}
+
 interface SentEvent {
   repushes: number
   acknowledgedAt: number | undefined
@@ -27,7 +35,7 @@ export class ConnectionCheck {
   readonly #viewer: Viewer
   readonly #name: string
   readonly #tracks = new Map<string, Track>()
-  readonly #sent = new Map<string, SentEvent>()
+  readonly #sent = new Map<string, SentEvents>()
   readonly #cursors = new Map<string, { readSeq: number; deliveredSeq: number }>()
   /** Where the connection begins, by the answer to hello; undefined before it. */
   startPlace: number | undefined
@@ -70,10 +78,13 @@ export class ConnectionCheck {
   }
 
   acknowledged(conversationId: string, seq: number): void {
-    for (const [key, sent] of this.#sent) {
-      const at = key.lastIndexOf(':')
-      if (key.slice(0, at) === conversationId && Number(key.slice(at + 1)) <= seq) sent.acknowledgedAt ??= this.#world.clock.now
+    const sent = this.#sent.get(conversationId)
+    if (!sent) return
+    for (let at = sent.acknowledgedSeq + 1; at <= seq; at++) {
+      const event = sent.bySeq.get(at)
+      if (event) event.acknowledgedAt ??= this.#world.clock.now
     }
+    sent.acknowledgedSeq = Math.max(sent.acknowledgedSeq, seq)
   }
 
   #events(frame: Frame): void {
@@ -104,7 +115,8 @@ export class ConnectionCheck {
       this.#report('hole', `${conversationId}@${seq} ${type} came; expected was ${expected}`)
     if (isOwnJoin) this.#requireDepartureBefore(conversationId, seq)
     this.#tracks.set(conversationId, { sent: seq, last: Math.max(seq, track?.last ?? -1), hasLeft: isOwnDeparture })
-    this.#sent.set(`${conversationId}:${seq}`, { repushes: 0, acknowledgedAt: undefined })
+    const sent = ensure(this.#sent, conversationId, () => ({ bySeq: new Map(), acknowledgedSeq: -1 }))
+    sent.bySeq.set(seq, { repushes: 0, acknowledgedAt: undefined })
   }
 
   /** Whoever comes back had its last departure before, where that lies after the place at which the connection begins. */
@@ -117,7 +129,7 @@ export class ConnectionCheck {
   }
 
   #again(conversationId: string, seq: number): void {
-    const sent = this.#sent.get(`${conversationId}:${seq}`)
+    const sent = this.#sent.get(conversationId)?.bySeq.get(seq)
     if (!sent) return this.#report('again', `${conversationId}@${seq} came again, and had not come before`)
     sent.repushes += 1
     if (sent.repushes > REPUSHES_MAX) this.#report('again', `${conversationId}@${seq} came again for the ${sent.repushes}th time`)
@@ -126,7 +138,7 @@ export class ConnectionCheck {
   }
 
   #head({ conversationId, seq }: Frame): void {
-    this.#checks.head(conversationId!, seq!, this.#viewer, 'head', `head frame of ${this.#name}`)
+    this.#checks.head(conversationId!, seq!, this.#viewer, 'head', () => `head frame of ${this.#name}`)
     const track = this.#tracks.get(conversationId!)
     if (track) track.last = Math.max(track.last, seq!)
     else {

@@ -3,6 +3,7 @@ import { NO_STREAM, ProposedEvent } from '../../src/domain/event-store.js'
 import { type ConversationEvent, type Fact, schemaVersions } from '../../src/domain/events.js'
 import { chainHash } from '../../src/domain/hash-chain.js'
 import { conversationStream } from '../../src/domain/ids.js'
+import { InMemoryLog } from '../support/in-memory-event-store.js'
 import type { World } from './world.js'
 
 export const OLD_CONVERSATION = 'g-old'
@@ -16,7 +17,7 @@ const REMOVAL_AT = 26
 const SNAPSHOT_AT = EVENTS - 30
 const SENT_AT = Date.UTC(2025, 0, 1)
 
-let made: { events: ProposedEvent[]; state: unknown } | undefined
+let made: { log: InMemoryLog; state: unknown } | undefined
 
 /**
  * A conversation that is longer than the window of its state, with tables that are far behind: a recall and a removal lie before
@@ -25,7 +26,7 @@ let made: { events: ProposedEvent[]; state: unknown } | undefined
 export function addOldConversation(world: World): void {
   made ??= make()
   const stream = conversationStream(OLD_CONVERSATION)
-  world.log.append({ stream, expectedRevision: NO_STREAM, events: made.events })
+  world.log.beginWith(made.log.events)
   world.truth.sync()
   for (const event of world.log.events.slice(0, APPLIED)) world.tables.apply(event)
   const { revision, position, metadata } = world.log.events[SNAPSHOT_AT]!
@@ -50,7 +51,9 @@ function make(): NonNullable<typeof made> {
     state = evolve(state, event as unknown as Fact<ConversationEvent>)
     if (revision === SNAPSHOT_AT) snapshot = JSON.parse(JSON.stringify(stateToJson(state)))
   }
-  return { events, state: snapshot }
+  const log = new InMemoryLog()
+  log.append({ stream, expectedRevision: NO_STREAM, events })
+  return { log, state: snapshot }
 }
 
 function eventAt(revision: number, ordinal: number): ConversationEvent {

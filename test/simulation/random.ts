@@ -32,8 +32,7 @@ export class Random {
   }
 
   /** One of the keys, as often as its weight says. */
-  weighted<Key extends string>(weights: Partial<Record<Key, number>>): Key {
-    const entries = Object.entries(weights) as [Key, number][]
+  weighted<Key extends string>(entries: readonly (readonly [Key, number])[]): Key {
     let left = this.next() * entries.reduce((sum, [, weight]) => sum + weight, 0)
     for (const [key, weight] of entries) {
       left -= weight

@@ -99,6 +99,8 @@ const weights: Record<Deed, number> = {
   snapshot: 1,
 }
 
+const deeds = Object.entries(weights) as [Deed, number][]
+
 /**
  * Invariants that are not held yet, and why. `npm run simulate -- --with <kind>` holds them all the same.
  */
@@ -255,7 +257,7 @@ class Simulation {
     const node = this.#pickNode(random)
     if (!node) return
     if (this.#hasCrowd && step === Math.floor(this.#steps / 2)) return this.#crowd(node)
-    const deed = random.weighted(weights)
+    const deed = random.weighted(deeds)
     switch (deed) {
       case 'connect':
         return this.#connect(user, device, random)
@@ -327,7 +329,7 @@ class Simulation {
       node: bySocket ? device.node! : node,
       way: bySocket ? 'socket' : 'rest',
     }
-    const messages = truth.eventsOf(conversationId).filter(({ type }) => type === 'MessageSent')
+    const messages = truth.messagesOf(conversationId)
     const message = messages.length === 0 ? undefined : random.chance(0.5) ? messages.at(-1)! : random.pick(messages)
     const own = messages.filter(({ metadata }) => metadata.actor.userId === user.userId)
     const head = truth.headOf(conversationId)
@@ -397,9 +399,7 @@ class Simulation {
   #resend(user: SimulatedUser, device: SimulatedDevice, node: SimulatedNode, random: Random, isOther: boolean): void {
     const { truth, clock } = this.#world
     const conversationId = this.#pickConversation(user, random)
-    const own = truth
-      .eventsOf(conversationId)
-      .filter(({ type, metadata }) => type === 'MessageSent' && metadata.actor.userId === user.userId)
+    const own = truth.messagesOf(conversationId).filter(({ metadata }) => metadata.actor.userId === user.userId)
     if (own.length === 0) return
     const { clientMessageId, content } = random.pick(own).data as { clientMessageId: string; content: object }
     const bySocket = device.state === 'on' && random.chance(0.5)

@@ -14,6 +14,9 @@ interface ConversationTruth {
   conversationId: string
   /** By user, in the order of the log. */
   memberships: Map<string, MembershipChange[]>
+  messages: RecordedEvent[]
+  /** By message, in the order of the log. */
+  edits: Map<number, RecordedEvent[]>
   /** By message, the seq of its recall. */
   recalls: Map<number, number>
   /** By seq. */
@@ -58,6 +61,16 @@ export class Truth {
 
   eventAt(conversationId: string, seq: number): RecordedEvent | undefined {
     return this.eventsOf(conversationId)[seq]
+  }
+
+  /** The messages that were sent, in the order of the log. */
+  messagesOf(conversationId: string): readonly RecordedEvent[] {
+    return this.#conversations.get(conversationId)?.messages ?? []
+  }
+
+  /** The edits of a message, in the order of the log. */
+  editsOf(conversationId: string, messageSeq: number): readonly RecordedEvent[] {
+    return this.#conversations.get(conversationId)?.edits.get(messageSeq) ?? []
   }
 
   headOf(conversationId: string): number {
@@ -154,7 +167,7 @@ export class Truth {
     const conversationId = idOfStream(event.stream)
     let truth = this.#conversations.get(conversationId)
     if (!truth) {
-      truth = { conversationId, memberships: new Map(), recalls: new Map(), places: [], committedAt: [] }
+      truth = { conversationId, memberships: new Map(), messages: [], edits: new Map(), recalls: new Map(), places: [], committedAt: [] }
       this.#conversations.set(conversationId, truth)
     }
     truth.places.push(place)
@@ -178,7 +191,14 @@ export class Truth {
       case 'MessageRecalled':
         truth.recalls.set(data.messageSeq, seq)
         return
+      case 'MessageEdited': {
+        const edits = truth.edits.get(data.messageSeq)
+        if (edits) edits.push(event)
+        else truth.edits.set(data.messageSeq, [event])
+        return
+      }
       case 'MessageSent': {
+        truth.messages.push(event)
         const key = `${conversationId} ${event.metadata.actor.userId} ${data.clientMessageId}`
         const seqs = this.sent.get(key)
         if (seqs) seqs.push(seq)

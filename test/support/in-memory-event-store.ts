@@ -17,10 +17,20 @@ import {
 } from '../../src/domain/event-store.js'
 import { CutPage } from '../../src/event-stores/cut-page.js'
 
+/** An event with its metadata as text, for readers who parse it anew. */
+class StoredEvent extends RecordedEvent {
+  readonly metadataJson: string
+
+  constructor(event: RecordedEvent, place: string, metadataJson: string) {
+    super(event, place, metadataJson)
+    this.metadataJson = metadataJson
+  }
+}
+
 /** The log itself: several stores on one of these are several nodes on one server. */
 export class InMemoryLog {
-  readonly events: RecordedEvent[] = []
-  readonly streams = new Map<string, RecordedEvent[]>()
+  readonly events: StoredEvent[] = []
+  readonly streams = new Map<string, StoredEvent[]>()
   readonly #waiting = new Set<() => void>()
 
   append({ stream, expectedRevision, events }: Append): AppendResult {
@@ -31,12 +41,24 @@ export class InMemoryLog {
     if (stored.length - 1 !== expectedRevision) return { outcome: 'conflict', actualRevision: stored.length - 1 }
     const recorded = events.map((event, i) => RecordedEvent.committed(event, placeOf(this.events.length + i + 1)))
     // Kept as text and parsed anew, as from a disk: nobody shares objects with the log.
-    const kept = recorded.map((event) => fromDisk(event, JSON.stringify(event.metadata)))
-    this.events.push(...kept)
-    stored.push(...kept)
-    this.streams.set(stream, stored)
-    for (const wake of this.#waiting) wake()
+    this.#store(
+      stream,
+      recorded.map((event) => new StoredEvent(event, event.place, JSON.stringify(event.metadata))),
+    )
     return { outcome: 'appended', events: recorded }
+  }
+
+  /** Begins with the events of one stream that another log has begun with. */
+  beginWith(events: readonly StoredEvent[]): void {
+    this.#store(events[0]!.stream, events)
+  }
+
+  #store(stream: string, events: readonly StoredEvent[]): void {
+    const stored = this.streams.get(stream)
+    this.events.push(...events)
+    if (stored) stored.push(...events)
+    else this.streams.set(stream, [...events])
+    for (const wake of this.#waiting) wake()
   }
 
   head(): Position {
@@ -186,11 +208,7 @@ export class InMemoryEventStore implements EventStore {
 const placeOf = (number: number) => String(number).padStart(16, '0')
 const numberOf = (position: Position | undefined) => Number(position?.slice(0, 16) ?? 0)
 
-const forReader = (event: RecordedEvent) => fromDisk(event, JSON.stringify(event.metadata))
-
-function fromDisk(event: RecordedEvent, metadataJson: string): RecordedEvent {
-  return new RecordedEvent(event, event.place, metadataJson)
-}
+const forReader = (event: StoredEvent) => new RecordedEvent(event, event.place, event.metadataJson)
 
 function requireSense({ stream, expectedRevision, events }: Append): void {
   if (events.length === 0 || expectedRevision < NO_STREAM) throw new TypeError('an append of nothing, or before the beginning')
