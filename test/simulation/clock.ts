@@ -73,12 +73,11 @@ export class Clock {
 
   /** Takes the place of the process's own timers, clocks and randomness, until `uninstall`. */
   install(): void {
-    replaceOnce()
-    installed = this
+    putInPlace(this)
   }
 
   uninstall(): void {
-    if (installed === this) installed = undefined
+    if (installed === this) putInPlace(undefined)
   }
 
   delay(ms: number, signal?: AbortSignal): Promise<void> {
@@ -208,6 +207,11 @@ function popFrom(heap: Job[]): void {
 /** The clock that stands in for the process's own, where one is installed. */
 let installed: Clock | undefined
 let isReplaced = false
+
+function putInPlace(clock: Clock | undefined): void {
+  replaceOnce()
+  installed = clock
+}
 
 type Run = (...args: unknown[]) => void
 
