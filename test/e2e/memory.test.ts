@@ -71,7 +71,7 @@ test('the largest content through every place that holds any: the server outlive
   // Others are served as before.
   await other.send(await other.group())
   expect(most).toBeLessThan(RESIDENT_MB_MAX)
-}, 300_000)
+}, 900_000)
 
 function unread(user: User, conversationId: string) {
   const { hostname, port } = new URL(server.world.url)
