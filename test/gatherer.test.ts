@@ -4,7 +4,7 @@ import { BATCH_BYTES_MAX, Gatherer } from '../src/gatherer.js'
 import { settleable } from '../src/event-stores/settleable.js'
 
 /** Answers when it is told to. */
-function slowAnswers(bytesOf?: (key: number) => number) {
+function slowAnswers(bytesOf?: (key: number) => number, now?: () => number) {
   const batches: { keys: readonly number[]; settled: ReturnType<typeof settleable> }[] = []
   const gatherer = new Gatherer(
     async (keys: readonly number[]) => {
@@ -15,6 +15,7 @@ function slowAnswers(bytesOf?: (key: number) => number) {
     },
     1,
     bytesOf,
+    now,
   )
   return { batches, gatherer }
 }
@@ -61,14 +62,46 @@ test('what may come to many bytes goes out with few others, or alone', async () 
   expect(batches.map(({ keys }) => keys)).toEqual([[half - 1, half + 1], [1], [BATCH_BYTES_MAX * 2], [2]])
 })
 
-test('what fails, fails for those who asked together; the next are asked again', async () => {
+test('of those that failed together each is asked once more alone, and one that fails again fails alone', async () => {
   const { batches, gatherer } = slowAnswers()
-  const failing = [gatherer.find(1), gatherer.find(2)]
+  const all = [1, 2, 3].map((key) => gatherer.find(key))
   await nextTurn()
-  batches[0]!.settled.reject(new Error('away'))
-  for (const one of failing) await expect(one).rejects.toThrow('away')
+  const later = gatherer.find(4)
+  const settled = Promise.allSettled([...all, later])
+  const settle = async (i: number, error?: Error) => {
+    if (error) batches[i]!.settled.reject(error)
+    else batches[i]!.settled.resolve()
+    await nextTurn()
+  }
+  await settle(0, new Error('one of them'))
+  await settle(1)
+  await settle(2, new Error('this one'))
+  await settle(3)
+  await settle(4)
+  expect(batches.map(({ keys }) => keys)).toEqual([[1, 2, 3], [1], [2], [3], [4]])
+  expect((await settled).map((one) => (one.status === 'fulfilled' ? one.value : (one.reason as Error).message))).toEqual([
+    'answer 1',
+    'this one',
+    'answer 3',
+    'answer 4',
+  ])
+})
+
+test('a question that failed with others is not asked again once nobody waits for it any more', async () => {
+  let now = 0
+  const { batches, gatherer } = slowAnswers(undefined, () => now)
+  const [early, late] = [gatherer.find(1), gatherer.find(2)]
+  const settled = Promise.allSettled([early, late])
+  await nextTurn()
+  now = 5_000
+  batches[0]!.settled.reject(new Error('too slow'))
+  await nextTurn()
+  now = 5_001
+  batches[1]!.settled.resolve()
+  expect((await settled).map(({ status }) => status)).toEqual(['fulfilled', 'rejected'])
+  expect(batches).toHaveLength(2)
   const next = gatherer.find(3)
   await nextTurn()
-  batches[1]!.settled.resolve()
+  batches[2]!.settled.resolve()
   expect(await next).toBe('answer 3')
 })

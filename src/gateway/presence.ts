@@ -173,8 +173,8 @@ export class LivePresence implements Presence {
     const viewers = new Map<string, Set<Connection>>()
     const add = (connection: Connection) => viewers.set(connection.userId, (viewers.get(connection.userId) ?? new Set()).add(connection))
     for (const connection of this.#subscribers.get(userId) ?? []) add(connection)
-    for (const contactOf of await readModels.contacts.whoHave(userId))
-      for (const connection of connectionsOf?.(contactOf) ?? []) add(connection)
+    for await (const owners of readModels.contacts.whoHave(userId))
+      for (const owner of owners) for (const connection of connectionsOf?.(owner) ?? []) add(connection)
     viewers.delete(userId)
     if (viewers.size === 0) return
     const frame = jsonFrame({ type: 'presence', ...presenceOf(userId, now) })

@@ -36,13 +36,15 @@ const PREPARED_MAX = 200
 
 /** Plans for rows that are found by key, however young the tables' statistics are: a kept plan must suit tables that grow. */
 const byKey = ['enable_seqscan=off', 'enable_hashjoin=off', 'enable_mergejoin=off']
+/** Pages are read in the order of their index: a bitmap would collect and sort all rows that follow, whatever the limit. */
+const inOrder = 'enable_bitmapscan=off'
 
 /**
  * Connections that answer. Planning a read costs Postgres several times what running it does: plans are kept.
  * `onLost`: a connection broke, whether somebody was using it or not.
  */
 export function openReaders(connectionString: string, connectionsMax: number, onLost: (error: Error) => void): Database {
-  const settings = [`search_path=${READ_SCHEMA}`, `statement_timeout=${STATEMENT_TIMEOUT_MS}`, 'jit=off', ...byKey]
+  const settings = [`search_path=${READ_SCHEMA}`, `statement_timeout=${STATEMENT_TIMEOUT_MS}`, 'jit=off', ...byKey, inOrder]
   return open(openPool(connectionString, connectionsMax, settings, onLost), preparing(), () => READ_MS_MAX)
 }
 

@@ -1,7 +1,8 @@
 /**
  * What the gateway asks when a device connects: queries over several read models, no tables of its own.
- * OFFSET 0 is a fence: what lies within it is planned apart, so that a plan goes from the user asked for to its rows and from each
- * row to its neighbours by key, whatever the statistics say of how many conversations a user is in.
+ * OFFSET 0, and a LIMIT, is a fence: what lies within it is planned apart, so that a plan goes from the user asked for to its rows and from each
+ * row to its neighbours by key, whatever the statistics say of how many conversations a user is in. A page of one user's rows is
+ * a range of the index that begins with the user: only that index has them in order, so no plan collects and sorts all of them.
  */
 import { sql } from 'kysely'
 import type { Position } from '../domain/event-store.js'
@@ -32,6 +33,14 @@ export interface MembershipOfUser {
   conversations: Membership[]
 }
 
+/** So many conversations of one user are read in one statement. */
+export const MEMBERSHIPS_PAGE = 400
+
+/** The first of a user's conversations by id, or those after one. */
+export interface MembershipPage extends MembershipOfUser {
+  more: boolean
+}
+
 interface Row {
   n: number
   applied: Position
@@ -48,8 +57,24 @@ interface Row {
   muted: boolean | null
 }
 
-/** For each user every conversation, and the position at which it is so: one statement, one snapshot. */
-export async function membershipsOfUsers(db: Database, userIds: readonly string[]): Promise<MembershipOfUser[]> {
+/**
+ * Every conversation of a user and the position at which it is so: page by page, in one snapshot. A user in thousands of them is read
+ * beside the others, so that those wait for a page of it at most.
+ */
+export async function allMembershipsOfUser(db: Database, userId: string): Promise<MembershipOfUser> {
+  const snapshot = db.transaction().setIsolationLevel('repeatable read').setAccessMode('read only')
+  return snapshot.execute(async (trx) => {
+    const conversations: Membership[] = []
+    for (;;) {
+      const [page] = await membershipsOfUsers(trx, [userId], conversations.at(-1)?.conversationId)
+      conversations.push(...page!.conversations)
+      if (!page!.more) return { position: page!.position, conversations }
+    }
+  })
+}
+
+/** For each user a page of its conversations, and the position at which it is so: one statement, one snapshot. */
+export async function membershipsOfUsers(db: Database, userIds: readonly string[], after = ''): Promise<MembershipPage[]> {
   const { rows } = await sql<Row>`
     SELECT asked.n, at.position AS applied, membership.* FROM checkpoints at
     CROSS JOIN unnest(${texts(userIds, (id) => id)}::text[]) WITH ORDINALITY AS asked (user_id, n)
@@ -58,16 +83,19 @@ export async function membershipsOfUsers(db: Database, userIds: readonly string[
         r.read_ordinal, i.muted, (
           SELECT array_agg(ordinal ORDER BY ordinal) FROM mentions WHERE user_id = m.user_id AND conversation_id = m.conversation_id
         ) AS mention_ordinals
-      FROM (SELECT * FROM members WHERE user_id = asked.user_id OFFSET 0) m
-      JOIN conversations c ON c.id = m.conversation_id
-      JOIN unread_counts r ON r.conversation_id = m.conversation_id AND r.user_id = m.user_id
-      LEFT JOIN inbox i ON i.conversation_id = m.conversation_id AND i.user_id = m.user_id
+      FROM (
+        SELECT * FROM members WHERE (user_id, conversation_id) > (asked.user_id, ${after}::text) AND user_id <= asked.user_id
+        ORDER BY user_id, conversation_id LIMIT ${sql.lit(MEMBERSHIPS_PAGE + 1)}
+      ) m
+      CROSS JOIN LATERAL (SELECT * FROM conversations WHERE id = m.conversation_id OFFSET 0) c
+      CROSS JOIN LATERAL (SELECT * FROM unread_counts WHERE conversation_id = m.conversation_id AND user_id = m.user_id OFFSET 0) r
+      LEFT JOIN LATERAL (SELECT muted FROM inbox WHERE conversation_id = m.conversation_id AND user_id = m.user_id OFFSET 0) i ON true
     ) membership ON true
-    WHERE at.projection = 'conversations'`.execute(db)
-  return rowsByQuestion(rows, userIds.length).map((own) => ({
-    position: own[0]?.applied ?? '',
-    conversations: own.filter((row) => row.conversation_id !== null).map(toMembership),
-  }))
+    WHERE at.projection = 'conversations' ORDER BY asked.n, membership.conversation_id`.execute(db)
+  return rowsByQuestion(rows, userIds.length).map((own) => {
+    const conversations = own.filter((row) => row.conversation_id !== null).slice(0, MEMBERSHIPS_PAGE)
+    return { position: own[0]?.applied ?? '', conversations: conversations.map(toMembership), more: own.length > MEMBERSHIPS_PAGE }
+  })
 }
 
 const toMembership = (row: Row): Membership => ({

@@ -4,7 +4,7 @@ import { unavailable } from '../domain/errors.js'
 import type { History } from '../domain/history.js'
 import type { Logger } from '../domain/logger.js'
 import { READ_WAIT_MS_MAX, withDeadline } from '../domain/waits.js'
-import { Gatherer } from '../gatherer.js'
+import { BATCH_BYTES_MAX, Gatherer } from '../gatherer.js'
 import { StartError } from '../start-error.js'
 import { Applied } from './applied.js'
 import { type Checkpoint, areOfThisLog, furthest, isCurrent, loadCheckpoints, migrate } from './checkpoints.js'
@@ -12,7 +12,7 @@ import { conversationsProjection, listMembers } from './conversations.js'
 import { type Database, READ_SCHEMA, asRefusal, isLockTimeout, isLoss, isOfOtherShape, openReaders, openWriters } from './database.js'
 import { type HistoryOptions, type Message, type MessagePage, findMessage, historyProjection, listMessages } from './history.js'
 import { type InboxOptions, inboxProjection, listInbox } from './inbox.js'
-import { departuresAfter, findSharing, membershipsOfUsers } from './memberships.js'
+import { type MembershipOfUser, allMembershipsOfUser, departuresAfter, findSharing, membershipsOfUsers } from './memberships.js'
 import { type PageOptions, requireCursorOfThisLog } from './pages.js'
 import type { Projection } from './projection.js'
 import { Projector, type ProjectorStatus } from './projector.js'
@@ -32,7 +32,7 @@ import {
 } from './sent-messages.js'
 import { PostgresSnapshotStore } from './snapshots.js'
 import { type HasLeft, findUnreadCounts, unreadCountsProjection } from './unread-counts.js'
-import { findContactOwners, findProfile, listDevices, listRelations, usersProjection } from './users.js'
+import { CONTACT_OWNERS_PAGE, findContactOwners, findProfile, listDevices, listRelations, usersProjection } from './users.js'
 
 export type { MemberItem } from './conversations.js'
 export type { Message, MessagePage, Reaction } from './history.js'
@@ -77,6 +77,8 @@ export type ReadQueries = Omit<ReadModels, 'close' | 'endWaits' | 'status' | 're
 
 /** A row of one departure, about. */
 const DEPARTURE_BYTES = 130
+/** Users in many conversations take turns beside the others, who have most of the connections. */
+const ALL_MEMBERSHIPS_AT_ONCE = 2
 /** The cursors of as many members as a resume asks for at once. */
 const RECEIPTS_BYTES = 300 << 10
 
@@ -261,13 +263,29 @@ export class ReadModels {
     2,
     () => RECEIPTS_BYTES,
   )
-  readonly #contactOwners = new Gatherer((userIds: readonly string[]) => this.#read((db) => findContactOwners(db, userIds)))
+  readonly #contactOwners = new Gatherer((asked: readonly { userId: string; after: string }[]) =>
+    this.#read((db) => findContactOwners(db, asked)),
+  )
   readonly #membershipsOfUsers = new Gatherer((userIds: readonly string[]) => this.#read((db) => membershipsOfUsers(db, userIds)))
+  /** One user a statement: those in more conversations than a page has. */
+  readonly #allMemberships = new Gatherer(
+    async (userIds: readonly string[]) => [await this.#read((db) => allMembershipsOfUser(db, userIds[0]!))],
+    ALL_MEMBERSHIPS_AT_ONCE,
+    () => BATCH_BYTES_MAX,
+  )
   readonly #departuresAfter = new Gatherer(
     (asked: readonly { userId: string; position: Position; limit: number }[]) => this.#read((db) => departuresAfter(db, asked)),
     2,
     ({ limit }) => limit * DEPARTURE_BYTES,
   )
+
+  async *#whoHave(userId: string): AsyncIterable<readonly string[]> {
+    for (let after: string | undefined = ''; after !== undefined; ) {
+      const owners: readonly string[] = await inTime(this.#contactOwners.find({ userId, after }))
+      yield owners
+      after = owners.length < CONTACT_OWNERS_PAGE ? undefined : owners.at(-1)
+    }
+  }
 
   readonly receipts = {
     list: (conversationId: string, options: ReceiptsOptions) => this.#page(options, (db) => listReceipts(db, conversationId, options)),
@@ -280,7 +298,8 @@ export class ReadModels {
 
   readonly contacts = {
     list: (userId: string, options: PageOptions) => this.#page(options, (db) => listRelations(db, 'contacts', userId, options)),
-    whoHave: (userId: string) => inTime(this.#contactOwners.find(userId)),
+    /** Those who have a user as a contact, page by page. */
+    whoHave: (userId: string) => this.#whoHave(userId),
   }
 
   readonly blocks = {
@@ -292,7 +311,10 @@ export class ReadModels {
   }
 
   readonly memberships = {
-    ofUser: (userId: string) => inTime(this.#membershipsOfUsers.find(userId)),
+    ofUser: async (userId: string): Promise<MembershipOfUser> => {
+      const { more, ...page } = await inTime(this.#membershipsOfUsers.find(userId))
+      return more ? inTime(this.#allMemberships.find(userId)) : page
+    },
     departuresAfter: (userId: string, position: Position, limit: number) => inTime(this.#departuresAfter.find({ userId, position, limit })),
     sharing: (userId: string, userIds: readonly string[]) => this.#read((db) => findSharing(db, userId, userIds)),
   }

@@ -206,10 +206,18 @@ export async function listDevices(db: Database, userId: string, { cursor, limit 
   )
 }
 
-/** For each user those who have it as a contact. */
-export async function findContactOwners(db: Database, userIds: readonly string[]): Promise<string[][]> {
+/** So many who have one user as a contact are read in one statement. */
+export const CONTACT_OWNERS_PAGE = 1_000
+
+/** For each user those who have it as a contact: a page by id, of those beyond `after` ('': from the first). */
+export async function findContactOwners(db: Database, asked: readonly { userId: string; after: string }[]): Promise<string[][]> {
   const { rows } = await sql<{ n: number; user_id: string }>`
-    SELECT asked.n, c.user_id FROM unnest(${texts(userIds, (id) => id)}::text[]) WITH ORDINALITY AS asked (user_id, n)
-    CROSS JOIN LATERAL (SELECT user_id FROM contacts WHERE other_user_id = asked.user_id OFFSET 0) c`.execute(db)
-  return rowsByQuestion(rows, userIds.length).map((own) => own.map((row) => row.user_id))
+    SELECT asked.n, c.user_id
+    FROM unnest(${texts(asked, ({ userId }) => userId)}::text[], ${texts(asked, ({ after }) => after)}::text[])
+      WITH ORDINALITY AS asked (user_id, after, n)
+    CROSS JOIN LATERAL (
+      SELECT user_id FROM contacts WHERE (other_user_id, user_id) > (asked.user_id, asked.after) AND other_user_id <= asked.user_id
+      ORDER BY other_user_id, user_id LIMIT ${sql.lit(CONTACT_OWNERS_PAGE)}
+    ) c ORDER BY asked.n, c.user_id`.execute(db)
+  return rowsByQuestion(rows, asked.length).map((own) => own.map((row) => row.user_id))
 }

@@ -198,7 +198,7 @@ describe('users', () => {
       items: [{ userId: 'zoe' }],
       nextCursor: null,
     })
-    expect(await readModels.contacts.whoHave('zoe')).toEqual(['alice'])
+    for await (const owners of readModels.contacts.whoHave('zoe')) expect(owners).toEqual(['alice'])
     expect((await readModels.blocks.list('alice', { limit: 5 })).items).toEqual([{ userId: 'bob' }])
     expect((await readModels.devices.list('alice', { limit: 5 })).items).toMatchObject([{ deviceId: 'phone' }])
   })

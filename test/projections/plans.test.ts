@@ -1,11 +1,18 @@
 import pg from 'pg'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { type Database, openReaders } from '../../src/projections/database.js'
-import { departuresAfter, findSharing, membershipsOfUsers } from '../../src/projections/memberships.js'
+import {
+  MEMBERSHIPS_PAGE,
+  type MembershipPage,
+  allMembershipsOfUser,
+  departuresAfter,
+  findSharing,
+  membershipsOfUsers,
+} from '../../src/projections/memberships.js'
 import { listInbox } from '../../src/projections/inbox.js'
 import { receiptsAfter } from '../../src/projections/receipts.js'
 import { findUnreadCounts } from '../../src/projections/unread-counts.js'
-import { findContactOwners } from '../../src/projections/users.js'
+import { CONTACT_OWNERS_PAGE, findContactOwners } from '../../src/projections/users.js'
 import { type TestPostgres, startTestPostgres } from '../support/postgres.js'
 import { openReadSide } from '../support/read-side.js'
 
@@ -101,19 +108,28 @@ async function countLookedAt(db: Database): Promise<number> {
 
 const raw = (text: string) => ({ sql: text, parameters: [], query: { kind: 'RawNode' }, queryId: { queryId: text } }) as never
 
+const ownConversations = (userId: string, count: number) =>
+  Array.from({ length: count }, (_, i) => `${userId}-${String(i + 1).padStart(9, '0')}`)
+
+/** Page by page, within the transaction that counts rows. */
+async function readPages(db: Database, userId: string): Promise<void> {
+  for (let after: string | undefined = ''; after !== undefined; ) {
+    const [page]: MembershipPage[] = await membershipsOfUsers(db, [userId], after)
+    after = page!.more ? page!.conversations.at(-1)!.conversationId : undefined
+  }
+}
+
 /** Each question, by the user who asks, and how many rows it may look at for one conversation of the user. */
 const questions: Record<string, { ask: (db: Database, userId: string, size: number) => Promise<unknown>; rowsEach: number }> = {
   'what a hello needs': { ask: (db, userId) => membershipsOfUsers(db, [userId]), rowsEach: 6 },
+  'what a hello of one in many conversations needs': { ask: readPages, rowsEach: 6 },
   'what was left': { ask: (db, userId) => departuresAfter(db, [{ userId, position: '', limit: 10_000 }]), rowsEach: 2 },
   'the receipts that moved': {
-    ask: (db, userId, size) =>
-      receiptsAfter(db, [
-        { conversationIds: Array.from({ length: size }, (_, i) => `${userId}-${String(i + 1).padStart(9, '0')}`), position: '' },
-      ]),
+    ask: (db, userId, size) => receiptsAfter(db, [{ conversationIds: ownConversations(userId, size), position: '' }]),
     rowsEach: 5,
   },
   'the unread counts': { ask: (db, userId) => findUnreadCounts(db, userId), rowsEach: 6 },
-  'whose contact it is': { ask: (db, userId) => findContactOwners(db, [userId]), rowsEach: 2 },
+  'whose contact it is': { ask: (db, userId) => findContactOwners(db, [{ userId, after: '' }]), rowsEach: 2 },
   'who of 500 shares a conversation': {
     ask: (db, userId) => findSharing(db, userId, [`${userId}-other`, ...Array.from({ length: 499 }, (_, i) => `w${i}`)]),
     rowsEach: 4,
@@ -145,6 +161,30 @@ describe.each<Statistics>(['empty', 'stale', 'fresh'])('with %s statistics', (st
       const rows = await rowsLookedAt(given.db, (db) => ask(db, `u${size}`, size))
       expect(rows, `rows looked at for ${size} conversations`).toBeLessThanOrEqual(rowsEach * size + ROWS_BESIDE)
     }
+  })
+
+  test('a user in many conversations costs those who are asked for with it no more than a page', async () => {
+    const rows = await rowsLookedAt(given.db, (db) => membershipsOfUsers(db, ['w1', 'u1500', 'w2']))
+    expect(rows, 'rows looked at').toBeLessThanOrEqual(6 * MEMBERSHIPS_PAGE + ROWS_BESIDE)
+    const pages = await membershipsOfUsers(given.db, ['w1', 'u1500', 'w2'])
+    expect(pages.map(({ conversations, more }) => [conversations.length, more])).toEqual([
+      [1, false],
+      [MEMBERSHIPS_PAGE, true],
+      [1, false],
+    ])
+  })
+
+  test('a user in many conversations is given all of them, each with its own', async () => {
+    const { conversations } = await allMembershipsOfUser(given.db, 'u1500')
+    expect(conversations.map(({ conversationId }) => conversationId)).toEqual(ownConversations('u1500', 1_500))
+    expect(conversations.every(({ mentionOrdinals }) => mentionOrdinals.length === 1)).toBe(true)
+  })
+
+  test('those who have somebody as a contact are given in pages', async () => {
+    const [first] = await findContactOwners(given.db, [{ userId: 'u1500', after: '' }])
+    const [second] = await findContactOwners(given.db, [{ userId: 'u1500', after: first!.at(-1)! }])
+    expect(first).toHaveLength(CONTACT_OWNERS_PAGE)
+    expect([...first!, ...second!]).toEqual(ownConversations('u1500', 1_500))
   })
 
   test('a page of the inbox costs the same however many conversations there are', async () => {

@@ -188,7 +188,11 @@ export class SimulatedReadModels implements ReadQueries {
 
   readonly contacts: ReadQueries['contacts'] = {
     list: (userId) => this.#ask(() => page([...(this.#tables.contacts.get(userId) ?? [])].map((otherId) => ({ userId: otherId })))),
-    whoHave: (userId) => this.#ask(() => [...this.#tables.contacts].filter(([, contacts]) => contacts.has(userId)).map(([owner]) => owner)),
+    whoHave: (userId) => this.#whoHave(userId),
+  }
+
+  async *#whoHave(userId: string): AsyncIterable<readonly string[]> {
+    yield await this.#ask(() => [...this.#tables.contacts].filter(([, contacts]) => contacts.has(userId)).map(([owner]) => owner))
   }
 
   readonly blocks: ReadQueries['blocks'] = {
