@@ -1,0 +1,85 @@
+import { describe, expect, test } from 'vitest'
+import { useServer } from '../support/app-server.js'
+import type { User } from '../support/world.js'
+
+const UNITS_PER_SECOND = 60
+/** What a hello of somebody without conversations costs, and a look at 500 users. */
+const HELLO_UNITS = 5
+const PRESENCE_UNITS = 51
+/** Over REST also the body beyond its first KiB, and the answer beyond its first 16 KiB, are paid for. */
+const PRESENCE_OVER_REST_UNITS = PRESENCE_UNITS + 4
+const userIds = Array.from({ length: 500 }, (_, i) => `u${i}`)
+
+/** Until one unit is there again, of a caller who is so many units in debt. */
+const msUntilOne = (debt: number) => Math.ceil(((1 + debt) * 1_000) / UNITS_PER_SECOND)
+
+describe('a user who has used all units', () => {
+  // The clock of the budgets stands still: nothing comes back.
+  const world = useServer({ load: { userUnitsPerSecond: UNITS_PER_SECOND, now: () => 0 } })
+
+  const callRest = (user: User, method: string, path: string, body?: object) =>
+    fetch(world().url + path, {
+      method,
+      headers: { authorization: `Bearer ${user.token}`, ...(body ? { 'content-type': 'application/json' } : {}) },
+      ...(body ? { body: JSON.stringify(body) } : {}),
+    })
+
+  /** Over REST twice: the second request is let in by the last units, and leaves a debt. */
+  async function giveDebt(user: User): Promise<number> {
+    for (let n = 0; n < 2; n += 1) expect((await callRest(user, 'POST', '/v1/presence/query', { userIds })).status).toBe(200)
+    return 2 * PRESENCE_OVER_REST_UNITS - UNITS_PER_SECOND
+  }
+
+  test('is told so when it asks over a socket who is online, and when to ask again', async () => {
+    const [user, other] = [world().user(), world().user()]
+    const device = await user.connect()
+    expect(await device.request('presence.query', { userIds })).toMatchObject({ type: 'ok' })
+    expect(await device.request('presence.query', { userIds })).toMatchObject({ type: 'ok' })
+    const ref = device.nextRef()
+    device.send({ type: 'presence.query', ref, userIds: ['u1'] })
+    expect(await device.answerTo(ref)).toEqual({
+      type: 'error',
+      ref,
+      code: 'rate_limited',
+      message: expect.any(String),
+      temporary: true,
+      retryAfterMs: msUntilOne(HELLO_UNITS + 2 * PRESENCE_UNITS - UNITS_PER_SECOND),
+    })
+    // What is not weighed goes on, and so does everybody else.
+    await device.settled()
+    const theirs = await other.connect()
+    expect(await theirs.request('presence.query', { userIds })).toMatchObject({ type: 'ok' })
+  })
+
+  test('is told so when it says hello, and may say it again on the same socket', async () => {
+    const user = world().user()
+    const debt = await giveDebt(user)
+    const device = await user.open()
+    for (let n = 0; n < 2; n += 1) {
+      expect(await device.sayHello({ token: user.token })).toEqual({
+        type: 'error',
+        ref: expect.any(Number),
+        code: 'rate_limited',
+        message: expect.any(String),
+        temporary: true,
+        retryAfterMs: msUntilOne(debt),
+      })
+    }
+  })
+
+  test.each([
+    ['POST', '/v1/presence/query', { userIds: ['u1'] }],
+    ['GET', '/v1/inbox', undefined],
+  ])('is told so over REST by %s %s, with Retry-After and what is left', async (method, path, body) => {
+    const user = world().user()
+    const debt = await giveDebt(user)
+    const answer = await callRest(user, method, path, body)
+    expect(answer.status).toBe(429)
+    expect(await answer.json()).toMatchObject({ code: 'rate_limited', temporary: true })
+    expect(Object.fromEntries(answer.headers)).toMatchObject({
+      'retry-after': String(Math.ceil(msUntilOne(debt) / 1_000)),
+      'ratelimit-policy': `"user";q=${UNITS_PER_SECOND};w=1`,
+      ratelimit: `"user";r=0;t=${Math.ceil((UNITS_PER_SECOND + debt) / UNITS_PER_SECOND)}`,
+    })
+  })
+})
