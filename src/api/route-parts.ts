@@ -16,7 +16,7 @@ import { READ_WAIT_MS_MAX } from '../domain/waits.js'
 import type { Presence } from '../domain/presence.js'
 import type { Users } from '../domain/users.js'
 import type { ReadQueries } from '../projections/read-models.js'
-import { PAGE_DEFAULT } from '../schemas/common.js'
+import { PAGE_BYTES_MAX, PAGE_DEFAULT } from '../schemas/common.js'
 import { requireBytes } from '../schemas/validator.js'
 
 declare module 'fastify' {
@@ -54,7 +54,7 @@ export interface PageParameters {
   limit?: number
 }
 
-export const pageOptions = ({ cursor, limit = PAGE_DEFAULT }: PageParameters) => ({ cursor, limit })
+export const pageOptions = ({ cursor, limit = PAGE_DEFAULT }: PageParameters) => ({ cursor, limit, bytesMax: PAGE_BYTES_MAX })
 
 /**
  * Waits until tables and states show what was written at `minPosition`, on whichever node.

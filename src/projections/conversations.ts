@@ -364,7 +364,8 @@ export interface MemberItem {
 const memberList = new PagedList('members', ['number', 'number'])
 
 /** A page of the members in the order in which they joined. */
-export async function listMembers(db: Database, conversationId: string, { cursor, limit }: PageOptions): Promise<Page<MemberItem>> {
+export async function listMembers(db: Database, conversationId: string, options: PageOptions): Promise<Page<MemberItem>> {
+  const { cursor, limit } = options
   const [seq, rank] = memberList.after(conversationId, cursor) ?? [-1, 0]
   const { rows } = await sql<{ user_id: string; role: Role; joined_at: number; joined_seq: number; rank: number; applied: string }>`
     SELECT user_id, role, joined_at, joined_seq, rank, ${appliedOf('conversations')} AS applied FROM members
@@ -373,7 +374,7 @@ export async function listMembers(db: Database, conversationId: string, { cursor
   return memberList.page(
     conversationId,
     rows,
-    limit,
+    options,
     (row) => ({ userId: row.user_id, role: row.role, joinedAt: isoTime(row.joined_at) }),
     (row) => [row.joined_seq, row.rank],
   )

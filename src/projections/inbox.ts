@@ -276,7 +276,7 @@ export async function listInbox(db: Database, userId: string, options: InboxOpti
     WHERE at.projection = 'inbox' ORDER BY line.pinned DESC, line.activity DESC`.execute(db)
   const found = rows.filter(({ conversation_id }) => conversation_id !== null)
   return {
-    ...listOf(options).page(userId, found, options.limit, toLine, (row) => [row.pinned, row.activity]),
+    ...listOf(options).page(userId, found, options, toLine, (row) => [row.pinned, row.activity]),
     position: rows[0]?.applied ?? '',
   }
 }

@@ -11,6 +11,8 @@ export interface Page<Item> {
 export interface PageOptions {
   cursor?: string | undefined
   limit: number
+  /** The page ends before the item with which its items would come to more as JSON, but has at least one. Default: no such bound. */
+  bytesMax?: number | undefined
 }
 
 type Part = string | number | boolean
@@ -52,19 +54,26 @@ export class PagedList<const Kinds extends readonly Kind[]> {
     return parts as Parts<Kinds>
   }
 
-  /** Rows were asked for with `limit + 1`: the one too many says that there is a next page. */
+  /** Rows were asked for with `limit + 1`: one that the page does not take says that there is a next page. */
   page<Row extends PagedRow, Item>(
     owner: string,
     rows: readonly Row[],
-    limit: number,
+    { limit, bytesMax = Infinity }: PageOptions,
     toItem: (row: Row) => Item,
     partsOf: (row: Row) => Parts<Kinds>,
   ): Page<Item> {
-    const kept = rows.slice(0, limit)
-    const last = kept.at(-1)
-    const isEnd = rows.length <= limit || last === undefined
-    return { items: kept.map(toItem), nextCursor: isEnd ? null : encodeCursor([this.#name, owner, last.applied, ...partsOf(last)]) }
+    const items = cutByBytes(rows.slice(0, limit).map(toItem), bytesMax)
+    const last = rows[items.length - 1]
+    const isEnd = rows.length === items.length || last === undefined
+    return { items, nextCursor: isEnd ? null : encodeCursor([this.#name, owner, last.applied, ...partsOf(last)]) }
   }
+}
+
+/** The first items that together come to no more than `bytesMax` as JSON, or the first alone. */
+function cutByBytes<Item>(items: Item[], bytesMax: number): Item[] {
+  let bytes = 0
+  const tooMany = items.findIndex((item, i) => (bytes += Buffer.byteLength(JSON.stringify(item)) + 1) > bytesMax && i > 0)
+  return tooMany < 0 ? items : items.slice(0, tooMany)
 }
 
 /**

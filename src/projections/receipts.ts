@@ -192,11 +192,8 @@ const ofMembership = (column: string) => sql`CASE WHEN r.joined_seq = m.joined_s
 const readSeq = sql`greatest(${ofMembership('read_seq')}, r.sent_seq)`
 
 /** A page of the members in the order in which they joined, with their cursors. */
-export async function listReceipts(
-  db: Database,
-  conversationId: string,
-  { cursor, limit, readBy }: ReceiptsOptions,
-): Promise<Page<Receipt>> {
+export async function listReceipts(db: Database, conversationId: string, options: ReceiptsOptions): Promise<Page<Receipt>> {
+  const { cursor, limit, readBy } = options
   // Those who have read one message are a list of their own.
   const owner = readBy === undefined ? conversationId : `${conversationId} ${readBy}`
   const [seq, rank] = receiptList.after(owner, cursor) ?? [-1, 0]
@@ -214,7 +211,7 @@ export async function listReceipts(
     FROM members m LEFT JOIN receipts r ON r.conversation_id = m.conversation_id AND r.user_id = m.user_id
     WHERE m.conversation_id = ${conversationId} AND (m.joined_seq, m.rank) > (${seq}::integer, ${rank}::integer) ${whoRead}
     ORDER BY m.joined_seq, m.rank LIMIT ${limit + 1}`.execute(db)
-  return receiptList.page(owner, rows, limit, toReceipt, (row) => [row.joined_seq, row.rank])
+  return receiptList.page(owner, rows, options, toReceipt, (row) => [row.joined_seq, row.rank])
 }
 
 const toReceipt = (row: ReceiptRow): Receipt => ({

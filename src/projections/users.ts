@@ -154,12 +154,8 @@ const relationLists = { contacts: new PagedList('contacts', ['string']), blocks:
 const deviceList = new PagedList('devices', ['string'])
 
 /** A page of a user's contacts or blocks, by user id. */
-export async function listRelations(
-  db: Database,
-  table: Relations,
-  userId: string,
-  { cursor, limit }: PageOptions,
-): Promise<Page<UserItem>> {
+export async function listRelations(db: Database, table: Relations, userId: string, options: PageOptions): Promise<Page<UserItem>> {
+  const { cursor, limit } = options
   const list = relationLists[table]
   const [after] = list.after(userId, cursor) ?? ['']
   const rows = await db
@@ -174,7 +170,7 @@ export async function listRelations(
   return list.page(
     userId,
     rows,
-    limit,
+    options,
     (row) => ({ userId: row.other_user_id }),
     (row) => [row.other_user_id],
   )
@@ -186,7 +182,8 @@ export interface DeviceItem {
 }
 
 /** A page of a user's devices, by device id. */
-export async function listDevices(db: Database, userId: string, { cursor, limit }: PageOptions): Promise<Page<DeviceItem>> {
+export async function listDevices(db: Database, userId: string, options: PageOptions): Promise<Page<DeviceItem>> {
+  const { cursor, limit } = options
   const [after] = deviceList.after(userId, cursor) ?? ['']
   const rows = await db
     .withTables<UsersTables>()
@@ -200,7 +197,7 @@ export async function listDevices(db: Database, userId: string, { cursor, limit 
   return deviceList.page(
     userId,
     rows,
-    limit,
+    options,
     (row) => ({ deviceId: row.device_id, firstSeenAt: isoTime(row.first_seen_at) }),
     (row) => [row.device_id],
   )
