@@ -53,6 +53,8 @@ export interface AppOptions {
   /** Of the Postgres that holds the log and the read models. */
   connectionString: string
   logger: Logger
+  /** Hears why the server cannot go on; who started it ends it then. */
+  onFatal?: (error: Error) => void
   /** Of the gateway, where not the usual ones. */
   times?: Partial<Times>
   /** Budgets of callers, where not the usual ones. */
@@ -68,9 +70,14 @@ export interface App {
 }
 
 /** The log. @throws {StartError} that names the setting, where it leads to no server */
-export const openEventStore = ({ eventStoreUrl, databaseUrl }: Config, connectionString: string, logger: Logger): Promise<EventStore> =>
+export const openEventStore = (
+  { eventStoreUrl, databaseUrl }: Config,
+  connectionString: string,
+  logger: Logger,
+  onSetBack: (error: Error) => void = () => {},
+): Promise<EventStore> =>
   eventStoreUrl === undefined
-    ? reached('DATABASE_URL', databaseUrl, PostgresEventStore.open({ connectionString, logger }))
+    ? reached('DATABASE_URL', databaseUrl, PostgresEventStore.open({ connectionString, logger, onSetBack }))
     : reached('EVENTSTORE_URL', eventStoreUrl, KurrentDbEventStore.open({ connectionString: eventStoreUrl, logger }))
 
 /** Opens log and read models, and serves. @throws {StartError} when one of them can not be reached or the address is taken */
@@ -79,7 +86,7 @@ export async function startApp(options: AppOptions): Promise<App> {
   const shutdown = new Shutdown(logger)
   const stop = () => shutdown.run(STOP_MS_MAX)
   try {
-    const store = await openEventStore(config, connectionString, logger)
+    const store = await openEventStore(config, connectionString, logger, options.onFatal)
     shutdown.add('log', LOG_CLOSE_MS_MAX, () => store.close())
     const opening = ReadModels.open({
       connectionString,

@@ -35,7 +35,7 @@ async function start(config: Config, logger: Logger, end: End, shutdown: Shutdow
   const { connectionString, exited } = await openDatabase(config, logger, shutdown, end.signal)
   void exited.then((error) => error && end.fail(error))
   const secrets = await loadSecrets(config)
-  const app = await startApp({ config, secrets, connectionString, logger })
+  const app = await startApp({ config, secrets, connectionString, logger, onFatal: (error) => end.fail(error) })
   shutdown.add('server', APP_STOP_MS_MAX, () => app.stop())
   sayHello(app, secrets, config)
 }

@@ -5,8 +5,10 @@ import { PostgresEventStore } from '../../src/event-stores/postgres/postgres-eve
 import { startAppServer } from '../support/app-server.js'
 import { findBrokenLink } from '../support/hash-chain.js'
 import { keepLog, putLogBack } from '../support/log-copies.js'
+import { startLossyProxy } from '../support/lossy-proxy.js'
 import { LogWriter } from '../support/log-writer.js'
 import { startLog, withoutLog } from '../support/logs.js'
+import { Node } from '../support/nodes.js'
 import { LogBook } from '../support/notes.js'
 import { startTestPostgres } from '../support/postgres.js'
 import { type Conversation, type Sent, User, World, eventually, text } from '../support/world.js'
@@ -189,6 +191,37 @@ test.each([
     await expectWholeChains(connectionString)
   },
 )
+
+test('a log put back under a node that runs: the node ends and says why in one line, and the next start serves what the log has', {
+  timeout: 120_000,
+}, async () => {
+  const connectionString = await openDatabase()
+  const { port } = new URL(connectionString)
+  const proxy = await startLossyProxy(Number(port))
+  started.push(() => proxy.close())
+  const node = await Node.start({ DATABASE_URL: connectionString.replace(`:${port}/`, `:${proxy.port}/`) })
+  started.push(() => node.stop())
+  const [alice, bob] = [node.user('alice'), node.user('bob')]
+  const conversation = await alice.direct(bob)
+  const kept = await sendMany(alice, conversation, 'kept', 5)
+  await keepLog(connectionString)
+  const lost = await sendMany(alice, conversation, 'lost', 5)
+  expect(await messagesOf(alice, conversation, lost.at(-1)!.position)).toHaveLength(10)
+  proxy.cut()
+  await putLogBack(connectionString)
+  await writeOn(connectionString)
+  proxy.mend()
+  expect(await node.ended()).toBe(1)
+  const said = node.lines
+    .filter((line) => line.startsWith('{'))
+    .map((line) => JSON.parse(line) as { level: number; msg: string; err?: { message: string } })
+  expect(said.filter(({ level }) => level >= 60)).toMatchObject([
+    { msg: 'The server cannot go on and ends: start it again', err: { message: expect.stringContaining('The log was set back') } },
+  ])
+  await node.restart()
+  await rebuilt(alice)
+  expect(await messagesOf(alice, conversation)).toEqual(kept.map((_, n) => `kept ${n}`))
+})
 
 test('a node that does not project serves nothing of tables that are not of its log, and serves again once they are rebuilt', {
   timeout: 120_000,

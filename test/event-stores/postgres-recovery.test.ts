@@ -3,9 +3,11 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } fr
 import { AppendOutcomeUnknown, NO_STREAM, StoreUnavailable } from '../../src/domain/event-store.js'
 import { PostgresEventStore, type PostgresEventStoreOptions } from '../../src/event-stores/postgres/postgres-event-store.js'
 import { StartError } from '../../src/start-error.js'
+import { keepLog, putLogBack } from '../support/log-copies.js'
 import { startLossyProxy } from '../support/lossy-proxy.js'
 import { startTestPostgres, type TestPostgres } from '../support/postgres.js'
-import { appendOf, Follower, keys, streamName } from './events.js'
+import { execute } from '../support/read-side.js'
+import { appendOf, Follower, keys, seed, streamName } from './events.js'
 
 let postgres: TestPostgres
 let connectionString: string
@@ -113,6 +115,60 @@ describe('PostgresEventStore', () => {
     expect((await store.append(appendOf(streamName(), NO_STREAM))).outcome).toMatch(/appended|duplicate/)
     await expect.poll(() => lines).toEqual(['The database of the log is lost; connecting again', 'The database of the log is back'])
     await expect.poll(async () => (await store.readAll(undefined, { limit: 10 }).catch(() => undefined))?.events.length).toBe(1)
+  })
+
+  describe('where its log was set back', () => {
+    let lost: string[]
+    beforeEach(() => {
+      lost = []
+    })
+    const openTold = (options: Partial<PostgresEventStoreOptions> = {}) =>
+      open({ onSetBack: ({ message }) => void lost.push(message), ...options })
+
+    async function asOperator(statement: string): Promise<void> {
+      // Of a session that was cut there may be something left on the server.
+      await expect.poll(() => execute(postgres.connectionString, statement).then(() => 'done', String), { timeout: 30_000 }).toBe('done')
+    }
+
+    test('while it ran, by a failover to a copy that lacks the newest events and has got others, it neither writes nor reads on', async () => {
+      const proxy = await startLossyProxy(Number(new URL(connectionString).port))
+      closers.push(() => proxy.close())
+      const name = new URL(connectionString).pathname.slice(1)
+      const store = await openTold({ connectionString: viaPort(connectionString, proxy.port), settleMs: 100 })
+      const follower = new Follower((signal) => store.subscribeToAll(undefined, {}, signal))
+      await seed(store, [streamName()], 5)
+      proxy.cut()
+      await asOperator(`CREATE DATABASE ${name}_standby TEMPLATE ${name}`)
+      proxy.mend()
+      const gone = streamName()
+      await expect.poll(() => seed(store, [gone], 1).catch(() => []), { timeout: 30_000 }).toHaveLength(1)
+      await follower.until(() => follower.events.length === 6)
+      expect(lost).toEqual([])
+      proxy.cut()
+      await asOperator(`ALTER DATABASE ${name} RENAME TO ${name}_failed`)
+      await asOperator(`ALTER DATABASE ${name}_standby RENAME TO ${name}`)
+      const other = await open()
+      await seed(other, [streamName()], 10)
+      proxy.mend()
+      await expect
+        .poll(() => lost, { timeout: 30_000 })
+        .toEqual([expect.stringMatching(/^The log was set back or replaced: .+ 0{15}6\.\S{8} /)])
+      await expect(store.append(appendOf(gone, 0))).rejects.toThrow()
+      await other.append(appendOf(streamName(), NO_STREAM))
+      await follower.stop()
+      expect(follower.events).toHaveLength(6)
+      expect((await other.readAll(undefined, { limit: 100 })).events).toHaveLength(16)
+    })
+
+    test('under its open sessions, it notices at its next looks', async () => {
+      const store = await openTold()
+      await seed(store, [streamName()], 3)
+      await keepLog(connectionString)
+      await seed(store, [streamName()], 3)
+      await putLogBack(connectionString)
+      await expect.poll(() => lost, { timeout: 30_000 }).toHaveLength(1)
+      await expect(store.append(appendOf(streamName(), NO_STREAM))).rejects.toThrow()
+    })
   })
 
   test('refuses what would wait without bound', async () => {

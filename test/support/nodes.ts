@@ -93,6 +93,13 @@ export class Node {
     await this.#end('SIGKILL')
   }
 
+  /** Its exit code, once it has ended by itself. */
+  async ended(): Promise<number | null> {
+    const child = this.#child!
+    if (child.exitCode === null) await once(child, 'exit')
+    return child.exitCode
+  }
+
   freeze(): void {
     this.#child?.kill('SIGSTOP')
   }

@@ -3,11 +3,15 @@ import { Connection } from './connection.js'
 import { isTransient, type Logger } from './errors.js'
 import type { LogTail } from './log-tail.js'
 import { pause } from '../retry.js'
+import type { Position } from '../../domain/event-store.js'
+import { numberOf } from './positions.js'
+import { metadataAt, type SeenEnd } from './seen-end.js'
 import { notifyChannel, presenceLock, schemaName } from './schema.js'
 
 export interface HeadWatcherOptions {
   connectionString: string
   tail: LogTail
+  seen: SeenEnd
   logger: Logger
   /** Ends when the batch of this process that is in flight is settled. */
   ownBatchSettled: () => Promise<void>
@@ -30,7 +34,7 @@ const poll = {
   text: `SELECT position, (
     SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND classid = ${presenceLock.classId} AND objid = ${presenceLock.objectId} AND objsubid = 2
       AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
-  ) FROM ${schemaName}.log_head`,
+  ), (${metadataAt}) FROM ${schemaName}.log_head`,
   rowMode: 'array' as const,
 }
 
@@ -39,12 +43,15 @@ export class HeadWatcher {
   readonly #options: HeadWatcherOptions
   #connection!: Connection
   #others = true
+  /** What the next look must find: seen before the last one, so that nothing written since the log was set back is taken for it. */
+  #expected: Position
   #isSaidSilent = false
   #wake = new AbortController()
   #running: Promise<void> | undefined
 
   private constructor(options: HeadWatcherOptions) {
     this.#options = options
+    this.#expected = options.seen.position
   }
 
   static async open(options: HeadWatcherOptions): Promise<HeadWatcher> {
@@ -72,6 +79,7 @@ export class HeadWatcher {
   }
 
   async #prepare(client: pg.Client): Promise<void> {
+    await this.#options.seen.confirm(client)
     client.on('notification', (message) => void this.#notified(message.payload))
     if (this.#options.notify) await client.query(`LISTEN ${notifyChannel}`)
     await client.query('SELECT pg_advisory_lock_shared($1, $2)', [presenceLock.classId, presenceLock.objectId])
@@ -98,16 +106,21 @@ export class HeadWatcher {
   async #poll(): Promise<void> {
     const client = this.#connection.client
     if (client === undefined) return
+    const { seen, tail, logger } = this.#options
     const deadline = setTimeout(() => this.#giveUp(client), pollDeadlineMs)
+    const [expected, next] = [this.#expected, seen.position]
     try {
-      const [row] = (await client.query<[position: string, listeners: string]>(poll)).rows
+      const query = { ...poll, values: [numberOf(expected)] }
+      const [row] = (await client.query<[position: string, listeners: string, metadata: string | null]>(query)).rows
+      if (!seen.isThere(expected, row![2])) return
+      this.#expected = next
       this.#others = Number(row![1]) > 1
       // Most often what is new is our own batch, which is about to be acknowledged: no need to read it back.
-      if (Number(row![0]) > this.#options.tail.position) await this.#ownBatchSettled()
-      this.#options.tail.noticed(Number(row![0]))
+      if (Number(row![0]) > tail.position) await this.#ownBatchSettled()
+      tail.noticed(Number(row![0]))
     } catch (err) {
       // That a connection is lost is said where appends are made.
-      if (!isTransient(err)) this.#options.logger.warn({ err }, 'The head of the log could not be read')
+      if (!isTransient(err)) logger.warn({ err }, 'The head of the log could not be read')
     } finally {
       clearTimeout(deadline)
     }

@@ -1,5 +1,4 @@
 import type { RecordedEvent } from '../../domain/event-store.js'
-import { backoffMs, pause } from '../retry.js'
 
 export interface LogTailOptions {
   /** The last position of the log when the tail begins. */
@@ -122,14 +121,15 @@ export class LogTail {
   async #fill(): Promise<void> {
     if (this.#filling) return
     this.#filling = true
-    for (let failures = 0; this.#known > this.#last && !this.#options.signal.aborted; ) {
+    while (this.#known > this.#last && !this.#options.signal.aborted) {
       if (this.#readers === 0 || this.#known - this.#last > this.#options.eventsMax) {
         this.#restartAt(this.#known)
         break
       }
       const after = this.#last
       const page = await this.#options.read(after).catch(() => undefined)
-      if (page === undefined) await pause(backoffMs(failures++), this.#options.signal)
+      // The next look at the head begins again: it also sees whether this is still the same log.
+      if (page === undefined) break
       else if (page.events.length === 0) this.#known = this.#last
       else this.#append(after + 1, page.events)
     }

@@ -25,6 +25,7 @@ import { LogTail } from './log-tail.js'
 import { isPosition, numberOf, toPlace, zeroPosition } from './positions.js'
 import { Reads } from './reads.js'
 import { ensureSchema } from './schema.js'
+import { SeenEnd } from './seen-end.js'
 import { followAll, followStream, pageEventsMax } from './subscriptions.js'
 
 export interface PostgresEventStoreOptions {
@@ -45,6 +46,8 @@ export interface PostgresEventStoreOptions {
   /** The most recent events kept in memory for live readers. Default 8,192 events, 64 MiB. */
   recentEventsMax?: number
   recentBytesMax?: number
+  /** Hears that the log lost events that this store has seen: nothing more is appended, and nothing new is read. */
+  onSetBack?: (error: Error) => void
 }
 
 const appendDeadlineMs = 5000
@@ -63,6 +66,7 @@ export class PostgresEventStore implements EventStore {
   readonly #confirmed = new ConfirmedPositions()
   #appender!: Appender
   #watcher!: HeadWatcher
+  #isSetBack = false
 
   private constructor(parts: { pool: pg.Pool; reads: Reads; connection: Connection; tail: LogTail; closing: AbortController }) {
     this.#pool = parts.pool
@@ -90,25 +94,39 @@ export class PostgresEventStore implements EventStore {
   static async #open(options: PostgresEventStoreOptions, opened: (() => Promise<void>)[]): Promise<PostgresEventStore> {
     const { connectionString, logger = silentLogger } = options
     const closing = new AbortController()
-    const connection = await openAppendConnection(connectionString, logger, options.appendDeadlineMs ?? appendDeadlineMs)
+    // Made once the end of the log is read: the first session has nothing to confirm.
+    const end: { seen?: SeenEnd } = {}
+    const confirmEnd = async (client: pg.Client) => end.seen?.confirm(client)
+    const connection = await openAppendConnection(connectionString, logger, options.appendDeadlineMs ?? appendDeadlineMs, confirmEnd)
     opened.push(() => connection.close())
     await ensureSchema(connection.client!, options.schemaLockMsMax ?? schemaLockMsMax)
     const pool = openReadPool(connectionString)
     opened.push(() => pool.end())
     const reads = new Reads(pool)
+    const head = await reads.head()
     const tail = new LogTail({
-      start: numberOf(await reads.head()),
+      start: numberOf(head),
       read: (after) => reads.page(toPlace(after), { limit: pageEventsMax }),
       eventsMax: options.recentEventsMax ?? 8_192,
       bytesMax: options.recentBytesMax ?? 64 << 20,
       signal: closing.signal,
     })
     const store = new PostgresEventStore({ pool, reads, connection, tail, closing })
-    await store.#start(options, logger)
+    end.seen = new SeenEnd(head, tail, (error) => store.#setBack(error, options.onSetBack))
+    await store.#start(options, logger, end.seen)
     return store
   }
 
-  async #start(options: PostgresEventStoreOptions, logger: Logger): Promise<void> {
+  /** Once: with these sessions nothing more is written to the log, nor brought from it to those who follow it. */
+  #setBack(error: Error, onSetBack: PostgresEventStoreOptions['onSetBack']): void {
+    if (this.#isSetBack) return
+    this.#isSetBack = true
+    void this.#connection.close()
+    void this.#watcher?.close()
+    onSetBack?.(error)
+  }
+
+  async #start(options: PostgresEventStoreOptions, logger: Logger, seen: SeenEnd): Promise<void> {
     this.#appender = new Appender({
       connection: this.#connection,
       tail: this.#tail,
@@ -120,6 +138,7 @@ export class PostgresEventStore implements EventStore {
     this.#watcher = await HeadWatcher.open({
       connectionString: options.connectionString,
       tail: this.#tail,
+      seen,
       logger,
       ownBatchSettled: () => this.#appender.settled(),
       notify: options.notify ?? true,
@@ -176,7 +195,12 @@ export class PostgresEventStore implements EventStore {
   }
 }
 
-function openAppendConnection(connectionString: string, logger: Logger, deadlineMs: number): Promise<Connection> {
+function openAppendConnection(
+  connectionString: string,
+  logger: Logger,
+  deadlineMs: number,
+  confirmEnd: (client: pg.Client) => Promise<void>,
+): Promise<Connection> {
   return Connection.open({
     connectionString,
     applicationName: 'convolog log appender',
@@ -188,6 +212,7 @@ function openAppendConnection(connectionString: string, logger: Logger, deadline
       )
       // A little before we give the session up, so that most late batches are refused for certain.
       await client.query(`SET statement_timeout = ${Math.ceil(deadlineMs * 0.9)}`)
+      await confirmEnd(client)
     },
     onLost: (err) => logger.warn({ err }, 'The database of the log is lost; connecting again'),
     onBack: () => logger.info({}, 'The database of the log is back'),

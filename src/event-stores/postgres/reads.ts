@@ -28,7 +28,7 @@ type EventRow = [
 ]
 
 /** A place of the log; nulls: the log is empty. */
-type PlaceRow = [position: string | null, metadata: string | null]
+export type PlaceRow = [position: string | null, metadata: string | null]
 
 /** How many events one filtered read looks at: where the filter drops them all, the page still comes soon. */
 const scannedEventsMax = 50_000
@@ -184,7 +184,8 @@ function toEvent([position, stream, revision, id, type, dataJson, metadataJson]:
   return new RecordedEvent({ id, type, stream, revision, dataJson }, toPlace(position), metadataJson)
 }
 
-function toPosition([place, metadataJson]: PlaceRow): Position {
+/** The position at a place; zero where there is no event. */
+export function toPosition([place, metadataJson]: PlaceRow): Position {
   return place === null || metadataJson === null ? zeroPosition : positionOf(toPlace(place), hashInMetadata(metadataJson))
 }
 
