@@ -21,18 +21,18 @@ const begin = (count: number, sending: { messages: number; atOnce: number }) =>
 test(`${SENDERS} senders, one conversation, and a server that is killed ${CRASHES} times: nothing is lost, doubled or out of order`, async () => {
   const scene = await begin(SENDERS, { messages: MESSAGES, atOnce: 8 })
   for (let n = 1; n <= CRASHES; n += 1) {
-    await eventually(async () => scene.acknowledged >= (SENDERS * MESSAGES * n) / (CRASHES + 1), 'the next part to be sent', 60_000)
+    await eventually(async () => scene.acknowledged >= (SENDERS * MESSAGES * n) / (CRASHES + 1), 'the next part to be sent', 240_000)
     await server.crash()
   }
   await scene.end()
   await scene.judge([server.world])
   // They were hit, and more than once.
   expect(scene.refusals.filter((one) => one === 'no answer').length).toBeGreaterThan(CRASHES)
-}, 180_000)
+}, 600_000)
 
 test('a Postgres that is killed, and stopped where it stands, in the middle of traffic: sends are refused for now, nothing is lost, and all goes on by itself', async () => {
   const scene = await begin(6, { messages: 400, atOnce: 1 })
-  const part = (share: number) => eventually(async () => scene.acknowledged >= 6 * 400 * share, 'a part to be sent', 60_000)
+  const part = (share: number) => eventually(async () => scene.acknowledged >= 6 * 400 * share, 'a part to be sent', 240_000)
   await part(0.2)
   const killed = server.postgresPid!
   process.kill(killed, 'SIGKILL')
@@ -40,7 +40,7 @@ test('a Postgres that is killed, and stopped where it stands, in the middle of t
   expect(server.postgresPid).not.toBe(killed)
   server.signalPostgres('SIGSTOP')
   const refusedBefore = scene.refusals.length
-  await eventually(async () => scene.refusals.slice(refusedBefore).some((one) => one !== 'no answer'), 'a refusal', 60_000)
+  await eventually(async () => scene.refusals.slice(refusedBefore).some((one) => one !== 'no answer'), 'a refusal', 240_000)
   server.signalPostgres('SIGCONT')
   await scene.end()
   await scene.judge([server.world])
@@ -48,4 +48,4 @@ test('a Postgres that is killed, and stopped where it stands, in the middle of t
   expect(new Set(told.map(({ code, temporary }) => `${code} ${temporary}`))).toEqual(new Set(['unavailable true']))
   // All the while it was one server.
   expect(await Promise.race([server.exited, Promise.resolve('lives')])).toBe('lives')
-}, 180_000)
+}, 600_000)

@@ -60,7 +60,7 @@ async function sendMany(user: User, conversation: Conversation, prefix: string, 
 
 /** Waits until reads are answered again. */
 const rebuilt = (user: User) =>
-  eventually(async () => (await user.call('GET', '/v1/inbox')).status === 200, 'the read models to be built', 30_000)
+  eventually(async () => (await user.call('GET', '/v1/inbox')).status === 200, 'the read models to be built', 240_000)
 
 interface Tokens {
   resume: string
@@ -169,7 +169,7 @@ test.each([
   ['and written on past the old place', writeOn],
 ])(
   'a log put back beside newer read models, %s: its tokens, tables and snapshots count for nothing',
-  { timeout: 120_000 },
+  { timeout: 600_000 },
   async (_, meanwhile) => {
     const { connectionString, alice, bob, conversation, kept, lost, tokens } = await restored()
     await meanwhile(connectionString)
@@ -193,7 +193,7 @@ test.each([
 )
 
 test('a log put back under a node that runs: the node ends and says why in one line, and the next start serves what the log has', {
-  timeout: 120_000,
+  timeout: 600_000,
 }, async () => {
   const connectionString = await openDatabase()
   const { port } = new URL(connectionString)
@@ -224,7 +224,7 @@ test('a log put back under a node that runs: the node ends and says why in one l
 })
 
 test('a node that does not project serves nothing of tables that are not of its log, and serves again once they are rebuilt', {
-  timeout: 120_000,
+  timeout: 600_000,
 }, async () => {
   const { connectionString, alice, conversation, kept } = await restored()
   await writeOn(connectionString)
@@ -238,7 +238,7 @@ test('a node that does not project serves nothing of tables that are not of its 
   expect([...reading.lines, ...projecting.lines].filter((line) => line === OTHER_LOG)).toEqual([OTHER_LOG])
 })
 
-test('`convolog replay` builds what is not of the log anew', { timeout: 120_000 }, async () => {
+test('`convolog replay` builds what is not of the log anew', { timeout: 600_000 }, async () => {
   const { connectionString, alice, conversation, kept, lost, tokens } = await restored()
   const book = new LogBook()
   await replay(loadConfig({ DATABASE_URL: connectionString }), connectionString, book, undefined)
@@ -253,7 +253,7 @@ test('`convolog replay` builds what is not of the log anew', { timeout: 120_000 
 
 test.skipIf(withoutLog('KurrentDB'))(
   'from a log in Postgres to an empty KurrentDB on the same DATABASE_URL, and back: each knows its own and nothing of the other',
-  { timeout: 240_000 },
+  { timeout: 600_000 },
   async () => {
     const connectionString = await openDatabase()
     const log = await startLog('KurrentDB')

@@ -13,7 +13,7 @@ afterEach(async () => {
 for (const name of logNames)
   test.skipIf(withoutLog(name))(
     `tables built anew from a log in ${name}, beside a server or by one that starts, are those that it kept, byte for byte`,
-    { timeout: 120_000 },
+    { timeout: 600_000 },
     async () => {
       const { node, connectionString } = await start(name)
       await live(node)
@@ -27,7 +27,7 @@ for (const name of logNames)
       await execute(connectionString, 'DROP SCHEMA read CASCADE')
       await node.restart()
       const anybody = node.user()
-      await eventually(async () => (await anybody.call('GET', '/v1/inbox')).status === 200, 'the read models to be built', 30_000)
+      await eventually(async () => (await anybody.call('GET', '/v1/inbox')).status === 200, 'the read models to be built', 240_000)
       expect(await dumpTables(connectionString)).toEqual(kept)
     },
   )

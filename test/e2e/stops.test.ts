@@ -73,7 +73,7 @@ test('while clients keep requests waiting: an answer that is awaited, half a req
   await release()
   await endsInTime(server)
   await server.restart()
-}, 240_000)
+}, 600_000)
 
 test.each(['SIGHUP', 'SIGINT', 'SIGTERM'] as const)(
   'by %s, twice: devices are told, and what they have read is kept',
@@ -98,7 +98,7 @@ test.each(['SIGHUP', 'SIGINT', 'SIGTERM'] as const)(
       return items.find(({ userId }) => userId === b.id)?.readSeq === seq
     }, 'what was read to be known')
   },
-  240_000,
+  600_000,
 )
 
 test('while its Postgres stands still', async () => {
@@ -112,7 +112,7 @@ test('while its Postgres stands still', async () => {
   expect(isAlive(postgres)).toBe(false)
   await sending
   await server.restart()
-}, 240_000)
+}, 600_000)
 
 test('while it starts', async () => {
   const dataDir = await temporaryDir()
@@ -121,7 +121,7 @@ test('while it starts', async () => {
   npm.child.kill('SIGTERM')
   expect(await Promise.race([npm.exited, sleep(STOP_MS_MAX, 'still there')])).toEqual({ code: 0, signal: null })
   expect(processesOf(dataDir)).toEqual([])
-}, 240_000)
+}, 600_000)
 
 test('that cannot go on says why in one line, stops, and ends with 1', async () => {
   const dataDir = await temporaryDir()
@@ -152,7 +152,7 @@ test('that cannot go on says why in one line, stops, and ends with 1', async () 
   expect(fatal.map((line) => (JSON.parse(line) as { err: { message: string } }).err.message)).toEqual(['a bug'])
   expect(output).not.toContain('hunter2')
   expect(processesOf(dataDir)).toEqual([])
-}, 240_000)
+}, 600_000)
 
 /** npm runs the server as its child: a signal may reach npm alone, or the whole group as Ctrl-C does. */
 interface Npm {
@@ -217,5 +217,5 @@ test.each([
     await eventually(async () => processesOf(dataDir).length === 0, 'nothing to be left', STOP_MS_MAX - (performance.now() - toldAt))
     expect(existsSync(join(dataDir, 'server.lock'))).toBe(false)
   },
-  180_000,
+  600_000,
 )
