@@ -4,12 +4,15 @@ import { availableParallelism } from 'node:os'
 import { run } from './simulation.js'
 import { type Finding, isWantedBy, shrink, survey, surveyOnThreads } from './survey.js'
 
+/** Each thread compiles the code for itself, which costs as much as some hundred seeds. */
+const SEEDS_PER_THREAD_MIN = 1_000
+
 const { values } = parseArgs({
   options: {
     /** How many, from `from` on. */
     seeds: { type: 'string', default: '1000' },
     from: { type: 'string', default: '1' },
-    /** How many threads share the seeds. */
+    /** How many threads may share the seeds. */
     threads: { type: 'string', default: String(availableParallelism()) },
     /** Stops at the first seed that fails; on one thread. */
     first: { type: 'boolean', default: false },
@@ -34,7 +37,7 @@ async function runMany(from: number, count: number): Promise<void> {
   const options = { from, count, wanted }
   const { figures, findings } = values.first
     ? await survey({ ...options, stopsAtFirst: true })
-    : await surveyOnThreads(options, Math.max(1, Math.min(Number(values.threads), count)))
+    : await surveyOnThreads(options, Math.min(Number(values.threads), Math.ceil(count / SEEDS_PER_THREAD_MIN)))
   const { seeds, events, jobs, failed } = figures
   const { user, system } = process.cpuUsage(cpuBefore)
   const seconds = (performance.now() - beganAt) / 1_000
