@@ -86,7 +86,7 @@ describe('sending', () => {
   )
   test('moves the last ordinal, seq and cursor of the sender', () =>
     given(said, sent('cleo', 'second')).thenState((state) =>
-      expect([state.lastOrdinal, state.lastMessageSeq, state.lastSent.toObject()]).toEqual([2, 5, { ben: 4, cleo: 5 }]),
+      expect([state.lastOrdinal, state.lastMessageSeq, Object.fromEntries(state.lastSent)]).toEqual([2, 5, { ben: 4, cleo: 5 }]),
     ))
 })
 

@@ -1,3 +1,4 @@
+import { isDeepStrictEqual } from 'node:util'
 import { describe, expect, test } from 'vitest'
 import type { UserEvent } from '../../src/domain/events.js'
 import {
@@ -69,7 +70,7 @@ describe.each([
 test('a block and a contact are of no concern to each other', () => {
   givenAnna(contact).when({ type: 'BlockUser', userId: 'ben' }).thenEvents(blocked)
   const { contacts, blocks } = userAfter(contact, blocked, noContact)
-  expect([contacts.toArray(), blocks.toArray()]).toEqual([[], ['ben']])
+  expect([[...contacts], [...blocks]]).toEqual([[], ['ben']])
 })
 
 describe('a device', () => {
@@ -205,8 +206,8 @@ test('a user comes back from a snapshot as it was', () => {
     const back = userFromJson(JSON.parse(JSON.stringify(userToJson(state))))
     expect(back.profile).toEqual(state.profile)
     expect(
-      back.contacts.equals(state.contacts) &&
-        back.blocks.equals(state.blocks) &&
+      isDeepStrictEqual(new Set(back.contacts), new Set(state.contacts)) &&
+        isDeepStrictEqual(new Set(back.blocks), new Set(state.blocks)) &&
         back.devices.equals(state.devices) &&
         back.refusedUpTo.equals(state.refusedUpTo) &&
         back.othersRefusedUpTo === state.othersRefusedUpTo,

@@ -1,7 +1,8 @@
 import { createHash } from 'node:crypto'
-import { List, Map as PersistentMap } from 'immutable'
+import { List } from 'immutable'
 import { canonicalJson } from '../canonical-json.js'
 import type { Content, ConversationEvent, ConversationType, Fact, JoinPolicy, JsonObject, Role } from '../events.js'
+import { IdMap } from '../id-map.js'
 import { Members, type MembersJson } from './members.js'
 import { MessageKeys } from './message-keys.js'
 
@@ -52,7 +53,7 @@ export interface ConversationState {
   ownerId: string | null
   nextRank: number
   /** Sending moves the sender's own read cursor: userId → seq of the last message it sent. */
-  lastSent: PersistentMap<string, number>
+  lastSent: IdMap<number>
   /** The window, in two generations, so that forgetting costs nothing: the younger fills up, then replaces the older. */
   younger: Recent
   older: Recent
@@ -77,7 +78,7 @@ export const noConversation: ConversationState = {
   members: Members.of([]),
   ownerId: null,
   nextRank: 0,
-  lastSent: PersistentMap(),
+  lastSent: IdMap.of(),
   younger: nothingRecent(-1),
   older: nothingRecent(-1),
 }
@@ -298,7 +299,7 @@ export function stateFromJson(value: unknown): ConversationState {
   return {
     ...json,
     members: Members.fromJson(json.members),
-    lastSent: PersistentMap(json.lastSent),
+    lastSent: IdMap.of(json.lastSent),
     younger: recentFromJson(json.younger),
     older: recentFromJson(json.older),
   }

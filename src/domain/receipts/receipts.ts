@@ -1,8 +1,8 @@
 /** Who has received and read up to where: one stream a conversation, of its own numbering. */
-import { Map as PersistentMap } from 'immutable'
 import { type Decision, decided, unchanged } from '../decision.js'
 import { unreachable } from '../errors.js'
 import type { Fact, ReceiptEvent } from '../events.js'
+import { IdMap } from '../id-map.js'
 
 export interface Cursor {
   readSeq: number | null
@@ -12,7 +12,7 @@ export interface Cursor {
 }
 
 export interface ReceiptsState {
-  cursors: PersistentMap<string, Cursor>
+  cursors: IdMap<Cursor>
 }
 
 export type ReceiptsCommand =
@@ -28,7 +28,7 @@ export interface ReceiptsContext {
   ordinal?: number
 }
 
-export const noReceipts: ReceiptsState = { cursors: PersistentMap() }
+export const noReceipts: ReceiptsState = { cursors: IdMap.of() }
 
 /** How far the member is that joined at `joinedSeq`. */
 export function cursorOf(state: ReceiptsState, userId: string, joinedSeq: number): Cursor {
@@ -76,4 +76,4 @@ export function isUnchanged(state: ReceiptsState, command: ReceiptsCommand): boo
 }
 
 export const receiptsToJson = (state: ReceiptsState): unknown => [...state.cursors]
-export const receiptsFromJson = (json: unknown): ReceiptsState => ({ cursors: PersistentMap(json as [string, Cursor][]) })
+export const receiptsFromJson = (json: unknown): ReceiptsState => ({ cursors: IdMap.of(json as [string, Cursor][]) })

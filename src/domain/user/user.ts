@@ -1,9 +1,10 @@
 /** A user as a fold of its own stream: profile, contacts, blocks, devices, and its marks on conversations. */
-import { OrderedSet, Map as PersistentMap, Set as PersistentSet } from 'immutable'
+import { OrderedSet, Map as PersistentMap } from 'immutable'
 import { isSameJson } from '../canonical-json.js'
 import { type Decision, decided, unchanged } from '../decision.js'
 import { invalidField, unreachable } from '../errors.js'
 import type { Fact, Profile, UserEvent } from '../events.js'
+import { IdSet } from '../id-map.js'
 
 export interface InboxMarks {
   pinned: boolean
@@ -14,8 +15,8 @@ export interface InboxMarks {
 
 export interface UserState {
   profile: Profile | null
-  contacts: PersistentSet<string>
-  blocks: PersistentSet<string>
+  contacts: IdSet
+  blocks: IdSet
   /** In the order in which they appeared. */
   devices: OrderedSet<string>
   /** deviceId → up to which time of issue (ms) its tokens are refused. */
@@ -42,8 +43,8 @@ export type UserCommand =
 
 export const unknownUser: UserState = {
   profile: null,
-  contacts: PersistentSet(),
-  blocks: PersistentSet(),
+  contacts: IdSet.of(),
+  blocks: IdSet.of(),
   devices: OrderedSet(),
   refusedUpTo: PersistentMap(),
   othersRefusedUpTo: 0,
@@ -189,7 +190,7 @@ function revokeDevice(state: UserState, { deviceId, shownUpTo, now }: Extract<Us
   return decided({ type: 'DeviceRevoked', data: { deviceId, ...(shownUpTo > now ? { upTo: shownUpTo } : {}) } })
 }
 
-function add(list: PersistentSet<string>, userId: string, selfId: string, type: 'ContactAdded' | 'UserBlocked'): Decision<UserEvent> {
+function add(list: IdSet, userId: string, selfId: string, type: 'ContactAdded' | 'UserBlocked'): Decision<UserEvent> {
   if (userId === selfId) throw invalidField('userId', 'must be somebody else')
   if (list.has(userId)) return unchanged
   if (list.size >= RELATIONS_MAX) throw invalidField('userId', `at most ${RELATIONS_MAX} are kept`)
@@ -233,8 +234,8 @@ export function userFromJson(value: unknown): UserState {
   const json = value as UserJson
   return {
     profile: json.profile,
-    contacts: PersistentSet(json.contacts),
-    blocks: PersistentSet(json.blocks),
+    contacts: IdSet.of(json.contacts),
+    blocks: IdSet.of(json.blocks),
     devices: OrderedSet(json.devices),
     refusedUpTo: PersistentMap(json.refusedUpTo),
     othersRefusedUpTo: json.othersRefusedUpTo,
