@@ -33,7 +33,7 @@ export function takeTurns(v1: FastifyInstance, load: Load, conversations: Pick<C
     const account = payerOf(request, load)
     request.account = account
     try {
-      load.admit(account, REQUEST_UNITS + contentUnits(bytesOf(request)))
+      load.admit(account, unitsBefore(request))
       done()
     } catch (error) {
       done(error as Error)
@@ -44,14 +44,13 @@ export function takeTurns(v1: FastifyInstance, load: Load, conversations: Pick<C
     const account = request.account!
     const units = unitsOf(request, account, conversations)
     load.charge(account, units)
-    const bytes = bytesOf(request)
-    const all = REQUEST_UNITS + contentUnits(bytes) + units
+    const all = unitsBefore(request) + units
     request.turn = load.turns.tryBegin(account, all) ?? null
     if (request.turn) return done()
     try {
       load.turns.wait(account, {
         units: all,
-        bytes,
+        bytes: bytesOf(request),
         begin: (turn) => {
           request.turn = turn
           done()
@@ -87,6 +86,9 @@ function payerOf({ identity, headers }: FastifyRequest, load: Load): Account {
   const named = headers['on-behalf-of']
   return typeof named === 'string' && isUserId(named) ? load.ofUser(named) : load.ofApp(identity.app)
 }
+
+/** Known before the body is read. */
+const unitsBefore = (request: FastifyRequest): number => REQUEST_UNITS + contentUnits(bytesOf(request))
 
 const bytesOf = ({ headers }: FastifyRequest) => Number(headers['content-length'] ?? 0) || 0
 

@@ -98,13 +98,13 @@ export class UnsentAnswers {
   }
 }
 
-/** Holds every call of these routes to the bounds. After authentication: it counts by caller. */
+/** Holds every call of these routes to the bounds. Must be registered after `takeTurns`: it counts by who pays. */
 export function boundAnswers(app: FastifyInstance, answers = new UnsentAnswers()): void {
   const expected = new WeakMap<FastifyRequest, Answer>()
   app.addHook('onRequest', (request, reply, done) => {
     try {
       const bytes = PAGES.has(request.routeOptions.schema?.operationId ?? '') ? PAGE_BYTES : ANSWER_BYTES
-      const answer = answers.expect(callerOf(request), bytes, request.raw.socket)
+      const answer = answers.expect(request.account!.key, bytes, request.raw.socket)
       expected.set(request, answer)
       reply.raw.once('close', () => answers.taken(answer))
       done()
@@ -126,11 +126,4 @@ export function boundAnswers(app: FastifyInstance, answers = new UnsentAnswers()
     clearInterval(looking)
     done()
   })
-}
-
-function callerOf({ identity, headers }: FastifyRequest): string {
-  if (identity.kind === 'user') return identity.userId
-  const named = headers['on-behalf-of']
-  // No user id has a space in it.
-  return typeof named === 'string' ? named : `app ${identity.app}`
 }

@@ -8,6 +8,7 @@ import { type Position, StoreUnavailable } from '../domain/event-store.js'
 import type { Logger } from '../domain/logger.js'
 import type { RecallsAhead } from '../domain/recalls-ahead.js'
 import type { Account } from '../load/account.js'
+import type { Turn, Turns } from '../load/turns.js'
 import {
   type ClientFrame,
   NotAFrame,
@@ -38,26 +39,34 @@ const SMALL_ANSWER_BYTES = 2 * 1024
 /** What the answers that are being made for one socket may come to together; further frames wait, unread. */
 export const ANSWERS_BYTES_MAX = 768 * 1024
 
+const settled = Promise.resolve()
+
 /** The actor of a connection without hello. */
 export const nobody = { userId: '' }
 
 /** A frame that is being worked on. */
-interface Unanswered {
-  ref: number | undefined
-  since: number
+export interface FrameInHand {
+  readonly ref: number | undefined
+  /** Of the frame itself. */
+  readonly bytes: number
+  readonly answerBytes: number
+  readonly since: number
   /** It has been answered already, because the answer did not come in time. */
   isLate: boolean
+  /** Set by the handler; it ends with the answer. */
+  turn: Turn | undefined
   answered: Promise<void>
 }
 
 export type Answer = Promise<object | undefined> | object | undefined
-/** `bytes`: of the frame. */
-export type Handle = (connection: Connection, frame: ClientFrame, bytes: number) => Answer
+export type Handle = (connection: Connection, frame: ClientFrame, inHand: FrameInHand) => Answer
 
 export interface ConnectionOptions {
   sessionId: string
   outbox: Outbox
   handle: Handle
+  /** Where the turn of a frame is given back. */
+  turns: Pick<Turns, 'end'>
   logger: Logger
   framesPerSecond: number | undefined
   recallsAhead: RecallsAhead
@@ -89,11 +98,12 @@ export class Connection {
   readonly #socket: Duplex
   readonly #outbox: Outbox
   readonly #handle: Handle
+  readonly #turns: Pick<Turns, 'end'>
   readonly #logger: Logger
   readonly #recallsAhead: RecallsAhead
   readonly #rate: FrameRate | undefined
   /** In the order in which they came. */
-  readonly #inFlight = new Set<Unanswered>()
+  readonly #inFlight = new Set<FrameInHand>()
   #inFlightBytes = 0
   /** Frames that had been read already when too much was in flight, in their order. */
   #waiting: { frame: ClientFrame; bytes: number }[] = []
@@ -122,6 +132,7 @@ export class Connection {
     this.#socket = socket
     this.#outbox = options.outbox
     this.#handle = options.handle
+    this.#turns = options.turns
     this.#logger = options.logger
     this.#recallsAhead = options.recallsAhead
     this.#rate = options.framesPerSecond === undefined ? undefined : new FrameRate(options.framesPerSecond)
@@ -435,13 +446,20 @@ export class Connection {
   #take(frame: ClientFrame, bytes: number): void {
     const ref = 'ref' in frame ? frame.ref : undefined
     if (frame.type === 'ping') return this.#pong(ref)
+    const answerBytes = answerBytesOf(frame)
+    const inHand: FrameInHand = { ref, bytes, answerBytes, since: performance.now(), isLate: false, turn: undefined, answered: settled }
     try {
-      const answer = this.#handle(this, frame, bytes)
-      if (answer instanceof Promise) this.#track(ref, answer, answerBytesOf(frame))
-      else this.#answer(ref, answer)
+      const answer = this.#handle(this, frame, inHand)
+      if (answer instanceof Promise) return this.#track(inHand, answer)
+      this.#answer(ref, answer)
     } catch (error) {
       this.#answerError(ref, error)
     }
+    this.#endTurn(inHand)
+  }
+
+  #endTurn({ turn }: FrameInHand): void {
+    if (turn) this.#turns.end(turn)
   }
 
   #answer(ref: number | undefined, fields: object | undefined): void {
@@ -464,38 +482,39 @@ export class Connection {
   }
 
   /** A client that does not wait for answers is read no faster than it is answered. */
-  #track(ref: number | undefined, answer: Promise<object | undefined>, bytes: number): void {
-    const unanswered = { ref, since: performance.now(), isLate: false } as Unanswered
-    unanswered.answered = answer.then(
+  #track(inHand: FrameInHand, answer: Promise<object | undefined>): void {
+    inHand.answered = answer.then(
       (fields) => {
-        if (!unanswered.isLate) this.#answer(ref, fields)
-        return this.#untrack(unanswered, bytes)
+        if (!inHand.isLate) this.#answer(inHand.ref, fields)
+        return this.#untrack(inHand)
       },
       (error: unknown) => {
-        if (!unanswered.isLate) this.#answerError(ref, error)
-        return this.#untrack(unanswered, bytes)
+        if (!inHand.isLate) this.#answerError(inHand.ref, error)
+        return this.#untrack(inHand)
       },
     )
-    this.#inFlight.add(unanswered)
-    this.#inFlightBytes += bytes
+    this.#inFlight.add(inHand)
+    this.#inFlightBytes += inHand.answerBytes
     if (this.#inFlight.size >= UNANSWERED_MAX) this.#pause()
   }
 
   /** Frames whose answer takes too long are answered all the same. Called about once a second. */
   answerLate(now: number): void {
-    for (const unanswered of this.#inFlight) {
-      if (now - unanswered.since < ANSWER_MS_MAX) return
-      if (unanswered.isLate) continue
-      unanswered.isLate = true
-      this.#answerError(unanswered.ref, unavailable('No answer came in time, and what became of this is not known: send the same again.'))
+    for (const inHand of this.#inFlight) {
+      if (now - inHand.since < ANSWER_MS_MAX) return
+      if (inHand.isLate) continue
+      inHand.isLate = true
+      this.#answerError(inHand.ref, unavailable('No answer came in time, and what became of this is not known: send the same again.'))
     }
   }
 
   /** A large answer counts until the device has taken what was sent before: one that asks and does not read is not worked for. */
-  #untrack(unanswered: Unanswered, bytes: number): void | Promise<void> {
-    this.#inFlight.delete(unanswered)
-    if (bytes > SMALL_ANSWER_BYTES) return this.drained().then(() => this.#makeRoom(bytes))
-    this.#makeRoom(bytes)
+  #untrack(inHand: FrameInHand): void | Promise<void> {
+    const { answerBytes } = inHand
+    this.#endTurn(inHand)
+    this.#inFlight.delete(inHand)
+    if (answerBytes > SMALL_ANSWER_BYTES) return this.drained().then(() => this.#makeRoom(answerBytes))
+    this.#makeRoom(answerBytes)
   }
 
   #makeRoom(bytes: number): void {

@@ -18,7 +18,7 @@ import type { Turn } from '../load/turns.js'
 import type { ReadQueries } from '../projections/read-models.js'
 import { FRAGMENTS_MAX, FRAME_BYTES_MAX, PAGE_DEFAULT } from '../schemas/common.js'
 import { Alarm } from './alarm.js'
-import { type Answer, Connection, nobody } from './connection.js'
+import { type Answer, Connection, type FrameInHand, nobody } from './connection.js'
 import { Cursors } from './cursors.js'
 import { DeviceSocket } from './device-socket.js'
 import type { Audience, LocalUser } from './audience.js'
@@ -224,7 +224,8 @@ export class Gateway {
       logger,
       framesPerSecond,
       recallsAhead: conversations.recallsAhead,
-      handle: (from, frame, bytes) => this.#handle(from, frame, bytes),
+      turns: this.#options.load.turns,
+      handle: (from, frame, inHand) => this.#handle(from, frame, inHand),
     })
     this.#connections.add(connection)
     connection.onHello = onHello
@@ -295,27 +296,25 @@ export class Gateway {
 
   // --- frames ---
 
-  #handle(connection: Connection, frame: ClientFrame, bytes: number): Answer {
+  #handle(connection: Connection, frame: ClientFrame, inHand: FrameInHand): Answer {
     if (frame.type === 'hello') return this.#hello(connection, frame)
     const greeting = this.#greetings.get(connection)
-    if (greeting) return greeting.then(() => this.#handle(connection, frame, bytes))
+    if (greeting) return greeting.then(() => this.#handle(connection, frame, inHand))
     const { account } = connection
     if (connection.userId === '' || !account) throw new Refusal('unauthenticated', 'hello must come first.')
-    const units = frameUnits(frame, bytes)
+    const units = frameUnits(frame, inHand.bytes)
     if (units === 0) return this.#work(connection, frame)
     this.#admitFrame(account, frame, units)
     const { turns } = this.#options.load
-    const turn = turns.tryBegin(account, units)
-    if (turn) return this.#workIn(turn, connection, frame)
-    return new Promise((resolve, reject) =>
-      turns.wait(account, {
-        units,
-        bytes,
-        begin: (later) => resolve(this.#tryWorkIn(later, connection, frame)),
-        isGone: () => !connection.isOpen,
-        drop: reject,
-      }),
+    inHand.turn = turns.tryBegin(account, units)
+    if (inHand.turn) return this.#work(connection, frame)
+    const turn = new Promise<Turn>((resolve, reject) =>
+      turns.wait(account, { units, bytes: inHand.bytes, begin: resolve, isGone: () => !connection.isOpen, drop: reject }),
     )
+    return turn.then((begun) => {
+      inHand.turn = begun
+      return this.#work(connection, frame)
+    })
   }
 
   /** The bound on frames counts small ones; what a frame weighs beyond that is charged, and a look at who is online wholly. */
@@ -326,25 +325,6 @@ export class Gateway {
     if (charged > 0) return load.admit(account, charged)
     account.note(units)
     if (framesPerSecond !== undefined) load.requireCalm(account)
-  }
-
-  async #tryWorkIn(turn: Turn, connection: Connection, frame: FrameAfterHello): Promise<object | undefined> {
-    return this.#workIn(turn, connection, frame)
-  }
-
-  #workIn(turn: Turn, connection: Connection, frame: FrameAfterHello): Answer {
-    const { turns } = this.#options.load
-    let answer: Answer
-    try {
-      answer = this.#work(connection, frame)
-    } catch (error) {
-      turns.end(turn)
-      throw error
-    }
-    const end = () => turns.end(turn)
-    if (answer instanceof Promise) answer.then(end, end)
-    else end()
-    return answer
   }
 
   #work(connection: Connection, frame: FrameAfterHello): Answer {

@@ -30,7 +30,7 @@ export class Account {
 
   /** Units that are left; below 0 where the caller is in debt. */
   get unitsLeft(): number {
-    this.#fill()
+    this.#fill(this.#now())
     return this.#units
   }
 
@@ -46,14 +46,18 @@ export class Account {
 
   /** Takes units off the budget, whether they are there or not. */
   charge(units: number): void {
-    this.#fill()
+    const now = this.#now()
+    this.#fill(now)
     this.#units -= units
-    this.note(units)
+    this.#note(units, now)
   }
 
   /** Counts what the caller makes the node do, without taking it off the budget. */
   note(units: number): void {
-    const now = this.#now()
+    this.#note(units, this.#now())
+  }
+
+  #note(units: number, now: number): void {
     this.#recentUnits = this.#recentUnits * Math.exp((this.#recentAtMs - now) / RECENT_MS) + units
     this.#recentAtMs = now
   }
@@ -63,8 +67,7 @@ export class Account {
     return (this.#recentUnits * Math.exp((this.#recentAtMs - this.#now()) / RECENT_MS) * 1_000) / RECENT_MS
   }
 
-  #fill(): void {
-    const now = this.#now()
+  #fill(now: number): void {
     this.#units = Math.min(this.unitsPerSecond * BURST_SECONDS, this.#units + ((now - this.#filledAtMs) * this.unitsPerSecond) / 1_000)
     this.#filledAtMs = now
   }

@@ -36,7 +36,7 @@ export const presenceUnits = (ids: number): number => Math.ceil(ids / IDS_PER_UN
 export const answerUnits = (bytes: number): number => Math.floor(bytes / ANSWER_BYTES_PER_UNIT)
 
 /** A hello, or anything else that goes through all conversations of a user. */
-export const helloUnits = (conversations: number): number => HELLO_UNITS + Math.ceil(conversations / CONVERSATIONS_PER_UNIT)
+export const helloUnits = (conversations: number): number => HELLO_UNITS + conversationsUnits(conversations)
 export const conversationsUnits = (conversations: number): number => Math.ceil(conversations / CONVERSATIONS_PER_UNIT)
 
 /** What a request to REST asks for, as far as it says so itself. */

@@ -21,16 +21,15 @@ export function requireFaithfulJson(value: unknown, text: string): void {
 }
 
 function hasOwnJson(value: unknown): boolean {
-  const { custom, content } = fieldsOf(value)
-  if (isFilled(custom)) return true
-  const inner = fieldsOf(content)
-  return isFilled(inner['custom']) || isFilled(inner['data'])
+  if (!isObject(value)) return false
+  const { custom, content } = value
+  return isFilled(custom) || (isObject(content) && (isFilled(content['custom']) || isFilled(content['data'])))
 }
 
-const fieldsOf = (value: unknown) => (typeof value === 'object' && value !== null ? value : {}) as Record<string, unknown>
+const isObject = (value: unknown): value is Record<string, unknown> => typeof value === 'object' && value !== null
 
 function isFilled(value: unknown): boolean {
-  for (const _ in fieldsOf(value)) return true
+  if (isObject(value)) for (const _ in value) return true
   return false
 }
 

@@ -89,6 +89,7 @@ describe('pages that one socket asks for at once', () => {
       logger: pino({ level: 'silent' }),
       framesPerSecond: undefined,
       recallsAhead: new RecallsAhead(),
+      turns: { end() {} },
       handle: (_, frame) => {
         order.push('ref' in frame ? (frame.ref ?? -1) : -1)
         return new Promise((resolve) => asked.push(() => resolve({})))
