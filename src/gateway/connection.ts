@@ -39,6 +39,10 @@ const SMALL_ANSWER_BYTES = 2 * 1024
 /** What the answers that are being made for one socket may come to together; further frames wait, unread. */
 export const ANSWERS_BYTES_MAX = 768 * 1024
 
+/** After so many refusals in a row for want of budget, a socket is not read until there is some again, or for so long. */
+const REFUSALS_MAX = 20
+const REST_MS_MAX = 1_000
+
 const settled = Promise.resolve()
 
 /** The actor of a connection without hello. */
@@ -120,6 +124,8 @@ export class Connection {
   #heardAt = 0
   #pingedAt = performance.now()
   #isPaused = false
+  #refusedInARow = 0
+  #rest: NodeJS.Timeout | undefined
   /** Pushes that came before hello was answered. */
   #early: Buffer[] | undefined
   #earlyBytes = 0
@@ -317,6 +323,7 @@ export class Connection {
   }
 
   #stopWaiting(): void {
+    clearTimeout(this.#rest)
     this.#waiting = []
     for (const done of this.#untilDrained) done()
   }
@@ -426,7 +433,7 @@ export class Connection {
 
   /** Frames are taken in their order, while what they may be answered with fits into the bound. */
   #takeInTurn(frame: ClientFrame, bytes: number): void {
-    if (this.#waiting.length === 0 && this.#hasRoomFor(frame)) return this.#take(frame, bytes)
+    if (!this.#rest && this.#waiting.length === 0 && this.#hasRoomFor(frame)) return this.#take(frame, bytes)
     this.#waiting.push({ frame, bytes })
     this.#pause()
   }
@@ -436,7 +443,7 @@ export class Connection {
   }
 
   #takeWaiting(): void {
-    for (let next = this.#waiting[0]; this.isOpen && next && this.#hasRoomFor(next.frame); next = this.#waiting[0]) {
+    for (let next = this.#waiting[0]; this.isOpen && !this.#rest && next && this.#hasRoomFor(next.frame); next = this.#waiting[0]) {
       this.#waiting.shift()
       this.#take(next.frame, next.bytes)
     }
@@ -450,12 +457,28 @@ export class Connection {
     const inHand: FrameInHand = { ref, bytes, answerBytes, since: performance.now(), isLate: false, turn: undefined, answered: settled }
     try {
       const answer = this.#handle(this, frame, inHand)
+      this.#refusedInARow = 0
       if (answer instanceof Promise) return this.#track(inHand, answer)
       this.#answer(ref, answer)
     } catch (error) {
       this.#answerError(ref, error)
+      if (error instanceof Refusal && error.code === 'rate_limited') this.#refusedForBudget(error)
     }
     this.#endTurn(inHand)
+  }
+
+  /** To refuse costs as much as a small frame: a client that asks on as if nothing had been said is left unread for a while. */
+  #refusedForBudget({ retryAfterMs = REST_MS_MAX }: Refusal): void {
+    this.#refusedInARow += 1
+    if (this.#refusedInARow < REFUSALS_MAX) return
+    this.#pause()
+    this.#rest = setTimeout(
+      () => {
+        this.#rest = undefined
+        this.#readOn()
+      },
+      Math.min(retryAfterMs, REST_MS_MAX),
+    )
   }
 
   #endTurn({ turn }: FrameInHand): void {
@@ -519,8 +542,12 @@ export class Connection {
 
   #makeRoom(bytes: number): void {
     this.#inFlightBytes -= bytes
+    this.#readOn()
+  }
+
+  #readOn(): void {
     if (this.#waiting.length > 0) this.#takeWaiting()
-    if (this.#isPaused && this.#waiting.length === 0 && this.#inFlight.size < UNANSWERED_MAX / 2) this.#unpause()
+    if (this.#isPaused && !this.#rest && this.#waiting.length === 0 && this.#inFlight.size < UNANSWERED_MAX / 2) this.#unpause()
   }
 
   #pause(): void {

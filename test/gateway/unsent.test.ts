@@ -2,7 +2,8 @@ import { EventEmitter } from 'node:events'
 import { PassThrough } from 'node:stream'
 import { pino } from 'pino'
 import type { WebSocket } from 'ws'
-import { describe, expect, test } from 'vitest'
+import { describe, expect, test, vi } from 'vitest'
+import { Refusal } from '../../src/domain/errors.js'
 import { RecallsAhead } from '../../src/domain/recalls-ahead.js'
 import { ANSWERS_BYTES_MAX, Connection } from '../../src/gateway/connection.js'
 import { Outbox } from '../../src/gateway/outbox.js'
@@ -113,4 +114,36 @@ describe('pages that one socket asks for at once', () => {
     expect(most * 256 * 1024).toBeLessThanOrEqual(ANSWERS_BYTES_MAX)
     expect(order).toEqual(Array.from({ length: 240 }, (_, ref) => ref))
   })
+})
+
+test('a socket that asks on though its budget is spent is left unread until there is some again', () => {
+  vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] })
+  try {
+    const ws = Object.assign(new EventEmitter(), { pause: vi.fn(), resume: vi.fn(), close() {} })
+    const taken: number[] = []
+    new Connection(ws as unknown as WebSocket, new PassThrough().resume(), {
+      sessionId: 's',
+      outbox: new Outbox(),
+      logger: pino({ level: 'silent' }),
+      framesPerSecond: undefined,
+      recallsAhead: new RecallsAhead(),
+      turns: { end() {} },
+      handle: (_, frame) => {
+        taken.push('ref' in frame ? (frame.ref ?? -1) : -1)
+        throw new Refusal('rate_limited', 'Spent.', { retryAfterMs: 400 })
+      },
+    })
+    for (let ref = 0; ref < 30; ref += 1)
+      ws.emit('message', Buffer.from(JSON.stringify({ type: 'presence.query', ref, userIds: ['u'] })), false)
+    expect(taken).toHaveLength(20)
+    expect(ws.pause).toHaveBeenCalledOnce()
+    vi.advanceTimersByTime(400)
+    expect(taken).toHaveLength(21)
+    // One at a time, and all of them, in their order.
+    for (let rest = 0; rest < 10; rest += 1) vi.advanceTimersByTime(400)
+    expect(taken).toEqual(Array.from({ length: 30 }, (_, ref) => ref))
+    expect(ws.resume).toHaveBeenCalledOnce()
+  } finally {
+    vi.useRealTimers()
+  }
 })
