@@ -160,6 +160,33 @@ describe('PostgresEventStore', () => {
       expect((await other.readAll(undefined, { limit: 100 })).events).toHaveLength(16)
     })
 
+    test('by a failover to a standby that lags, it says so once that is promoted, and not before', { timeout: 120_000 }, async () => {
+      await (await open()).close()
+      const standby = await postgres.startStandby()
+      closers.push(() => standby.stop())
+      const primary = Number(new URL(connectionString).port)
+      const proxy = await startLossyProxy(primary)
+      closers.push(() => proxy.close())
+      const lead = (port: number) => {
+        proxy.cut()
+        proxy.leadTo(port)
+        proxy.mend()
+      }
+      const store = await openTold({ connectionString: viaPort(connectionString, proxy.port), settleMs: 100 })
+      await seed(store, [streamName()], 5)
+      lead(standby.port)
+      const before = proxy.taken
+      // A session that is tried again has been answered before.
+      await expect.poll(() => proxy.taken, { timeout: 30_000 }).toBeGreaterThan(before + 5)
+      await expect(store.append(appendOf(streamName(), NO_STREAM))).rejects.toThrow(StoreUnavailable)
+      lead(primary)
+      await expect.poll(() => seed(store, [streamName()], 1).catch(() => []), { timeout: 30_000 }).toHaveLength(1)
+      expect(lost).toEqual([])
+      await standby.promote()
+      lead(standby.port)
+      await expect.poll(() => lost, { timeout: 30_000 }).toEqual([expect.stringMatching(/^The log was set back or replaced: /)])
+    })
+
     test('under its open sessions, it notices at its next looks', async () => {
       const store = await openTold()
       await seed(store, [streamName()], 3)

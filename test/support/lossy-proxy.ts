@@ -4,6 +4,8 @@ import { connect, createServer, type AddressInfo, type Socket } from 'node:net'
 /** A TCP proxy that can be cut, and that can lose what the server answers: the request arrives, the acknowledgement does not. */
 export interface LossyProxy {
   port: number
+  /** How many connections it has taken. */
+  readonly taken: number
   /** The connections that are open now answer nothing more; each is cut when it should have answered. */
   loseNextAnswers(): void
   /** Breaks every connection in the middle of whatever it carries, and takes none until it is mended. */
@@ -11,6 +13,8 @@ export interface LossyProxy {
   /** From now on nothing comes through, in neither direction, and no connection breaks: a line that drops every packet. Until it is mended, then all are new. */
   swallow(): void
   mend(): void
+  /** New connections go to another server. */
+  leadTo(port: number): void
   close(): Promise<void>
 }
 
@@ -19,12 +23,15 @@ export async function startLossyProxy(targetPort: number): Promise<LossyProxy> {
   const open = new Set<Socket>()
   let isCut = false
   let swallows = false
+  let target = targetPort
+  let taken = 0
   const breakAll = () => {
     for (const socket of open) socket.resetAndDestroy()
   }
   const server = createServer((client) => {
     if (isCut) return void client.resetAndDestroy()
-    const upstream = connect(targetPort, '127.0.0.1')
+    taken += 1
+    const upstream = connect(target, '127.0.0.1')
     for (const socket of [client, upstream]) {
       open.add(socket)
       socket.on('error', () => {})
@@ -43,6 +50,9 @@ export async function startLossyProxy(targetPort: number): Promise<LossyProxy> {
   await once(server, 'listening')
   return {
     port: (server.address() as AddressInfo).port,
+    get taken() {
+      return taken
+    },
     loseNextAnswers: () => {
       for (const socket of open) lossy.add(socket)
     },
@@ -57,6 +67,9 @@ export async function startLossyProxy(targetPort: number): Promise<LossyProxy> {
       if (swallows) breakAll()
       swallows = false
       isCut = false
+    },
+    leadTo: (to) => {
+      target = to
     },
     close: async () => {
       breakAll()

@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto'
 import { readFileSync } from 'node:fs'
-import { mkdtemp, rm } from 'node:fs/promises'
+import { cp, mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -25,6 +25,15 @@ export interface TestPostgres {
   thaw(): void
   /** Undoes `kill` and `freeze`: a test that failed between must not fail the next one. */
   heal(): Promise<void>
+  /** Starts a standby from a copy of the data as it is now; it receives nothing that is written from then on. Restarts this server. */
+  startStandby(): Promise<TestStandby>
+  stop(): Promise<void>
+}
+
+export interface TestStandby {
+  port: number
+  /** Makes it a server that is written to. */
+  promote(): Promise<void>
   stop(): Promise<void>
 }
 
@@ -36,7 +45,7 @@ export async function startTestPostgres(): Promise<TestPostgres> {
   const cluster = await openCluster(directory)
   // A port, unlike the product: the tests put a proxy before it.
   const port = await freePort()
-  const connectionString = `postgres://${CLUSTER_ROLE}@127.0.0.1:${port}/postgres`
+  const connectionString = connectionStringOf(port)
   let server = await launch(cluster, port)
   let isGone = false
   const signalAll = (signal: NodeJS.Signals) => signalFamily(server.pid!, signal)
@@ -59,23 +68,65 @@ export async function startTestPostgres(): Promise<TestPostgres> {
       server = await launch(cluster, port)
       isGone = false
     },
+    startStandby: async () => {
+      await server.stop()
+      const copy = await mkdtemp(join(tmpdir(), 'convolog-test-'))
+      await cp(directory, copy, { recursive: true })
+      server = await launch(cluster, port)
+      return launchStandby(copy)
+    },
     stop: async () => {
       await server.stop()
-      await rm(directory, { recursive: true, force: true, maxRetries: 5, retryDelay: 100 })
+      await removeDirectory(directory)
     },
   }
 }
+
+const removeDirectory = (directory: string) => rm(directory, { recursive: true, force: true, maxRetries: 5, retryDelay: 100 })
+
+async function launchStandby(directory: string): Promise<TestStandby> {
+  const port = await freePort()
+  await writeFile(join(directory, 'postgres/standby.signal'), '')
+  const server = launchProcess(await openCluster(directory), port)
+  const execute = async (statement: string) => {
+    const client = new pg.Client({ connectionString: connectionStringOf(port) })
+    try {
+      await client.connect()
+      await client.query(statement)
+    } finally {
+      await client.end().catch(() => {})
+    }
+  }
+  const giveUpAt = Date.now() + startTimeoutMs
+  const answers = () =>
+    execute('SELECT').then(
+      () => true,
+      () => false,
+    )
+  while (!(await answers())) {
+    if (Date.now() > giveUpAt) throw new Error('The standby does not answer')
+    await sleep(20)
+  }
+  return {
+    port,
+    promote: () => execute('SELECT pg_promote()'),
+    stop: async () => {
+      await server.stop()
+      await removeDirectory(directory)
+    },
+  }
+}
+
+const connectionStringOf = (port: number) => `postgres://${CLUSTER_ROLE}@127.0.0.1:${port}/postgres`
+
+const launchProcess = (cluster: Cluster, port: number) =>
+  new PostgresProcess(cluster, silent, { listen_addresses: '127.0.0.1', port, max_connections: 150, shared_buffers: '64MB' })
 
 /** Tries until the server accepts: after a SIGKILL the orphans of the last one hold the data directory for a moment. */
 async function launch(cluster: Cluster, port: number): Promise<PostgresProcess> {
   for (const giveUpAt = Date.now() + startTimeoutMs; ; ) {
     await clearLeftover(cluster)
-    const server = new PostgresProcess(cluster, silent, {
-      listen_addresses: '127.0.0.1',
-      port,
-      max_connections: 150,
-      shared_buffers: '64MB',
-    })
+    const server = launchProcess(cluster, port)
     try {
       await server.ready()
       return server

@@ -40,10 +40,16 @@ export class SeenEnd {
     return false
   }
 
-  /** For a new session, which may lead to another server than the last one. @throws where the log was set back */
+  /**
+   * For a new session, which may lead to another server than the last one. A standby says nothing: what it lacks it may still receive,
+   * and it takes no appends. Once it is promoted, it lacks for good what it lacks then.
+   * @throws where the log was set back, or the server is a standby
+   */
   async confirm(client: pg.Client): Promise<void> {
     const { position } = this
-    const { rows } = await client.query<{ metadata: string }>(metadataAt, [numberOf(position)])
-    if (!this.isThere(position, rows[0]?.metadata ?? null)) throw new Error('The log was set back or replaced')
+    const query = { text: `SELECT pg_is_in_recovery(), (${metadataAt})`, values: [numberOf(position)], rowMode: 'array' as const }
+    const [row] = (await client.query<[isStandby: boolean, metadata: string | null]>(query)).rows
+    if (row![0]) throw new Error('The server of the log is a standby')
+    if (!this.isThere(position, row![1])) throw new Error('The log was set back or replaced')
   }
 }
