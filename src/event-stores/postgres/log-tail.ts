@@ -24,6 +24,7 @@ export class LogTail {
   /** Our own commits that wait for the events of other processes before them. */
   #held: { first: number; events: readonly RecordedEvent[] }[] = []
   #heldEvents = 0
+  #heldBytes = 0
   #first: number
   #last: number
   /** As far as the log is known to reach. */
@@ -49,11 +50,8 @@ export class LogTail {
   committed(first: number, events: readonly RecordedEvent[]): void {
     this.#known = Math.max(this.#known, first + events.length - 1)
     if (first <= this.#last + 1) return this.#push(first, events)
-    // Another process wrote in between; its events go first.
-    if (this.#heldEvents < this.#options.eventsMax) {
-      this.#held.push({ first, events })
-      this.#heldEvents += events.length
-    }
+    // Another process wrote in between; its events go first. What is not held is read from the database like theirs.
+    if (this.#heldEvents < this.#options.eventsMax && this.#heldBytes < this.#options.bytesMax) this.#hold(first, events)
     void this.#fill()
   }
 
@@ -143,8 +141,15 @@ export class LogTail {
     while (this.#held.length > 0 && this.#held[0]!.first <= this.#last + 1) {
       const held = this.#held.shift()!
       this.#heldEvents -= held.events.length
+      this.#heldBytes -= bytesOf(held.events)
       this.#push(held.first, held.events)
     }
+  }
+
+  #hold(first: number, events: readonly RecordedEvent[]): void {
+    this.#held.push({ first, events })
+    this.#heldEvents += events.length
+    this.#heldBytes += bytesOf(events)
   }
 
   /** Adds what is new of events that follow each other from `first` on, which is at most one past the last. */
@@ -170,7 +175,7 @@ export class LogTail {
   #restartAt(position: number): void {
     while (this.#first <= this.#last) this.#evict()
     this.#held = []
-    this.#heldEvents = 0
+    this.#heldEvents = this.#heldBytes = 0
     this.#first = position + 1
     this.#last = position
     this.#wake()
@@ -180,3 +185,6 @@ export class LogTail {
     for (const wake of this.#waiting) wake()
   }
 }
+
+const bytesOf = (events: readonly RecordedEvent[]): number =>
+  events.reduce((sum, { dataJson }) => sum + dataJson.length + eventOverheadBytes, 0)
