@@ -147,6 +147,19 @@ describe('a device', () => {
     const back = evolveUser(state, { ...others[0]!, type: 'DeviceSeen', data: { deviceId: 'old' } } as never)
     expect(refusedUpTo(back, 'old')).toBe(state.othersRefusedUpTo)
   })
+  test('that comes and goes leaves nothing behind, where deletions were folded into one for all others', () => {
+    const passing = Array.from(
+      { length: 4 * DEVICES_MAX },
+      (_, i): UserEvent => ({
+        type: 'DeviceSeen',
+        data: { deviceId: `p${i}`, ...(i < DEVICES_MAX ? {} : { replaced: `p${i - DEVICES_MAX}` }) },
+      }),
+    )
+    const state = userAfter(...many(DEVICES_MAX + 5, 'DeviceRevoked', 'made-up'), ...passing)
+    expect(state.devices.size).toBe(DEVICES_MAX)
+    expect(state.refusedUpTo.size).toBe(2 * DEVICES_MAX)
+    for (const id of ['p0', `p${4 * DEVICES_MAX - 1}`]) expect(refusedUpTo(state, id)).toBe(state.othersRefusedUpTo)
+  })
 })
 
 describe('a mark on a conversation', () => {

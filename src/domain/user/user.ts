@@ -93,13 +93,24 @@ function withMarks(state: UserState, data: Extract<UserEvent, { type: 'InboxMark
   return isMarked ? state.marks.set(data.conversationId, marks) : state.marks.delete(data.conversationId)
 }
 
-/** A device whose own deletion may be among those that were folded into one keeps that one as its own. */
+/** A device whose own deletion may be among those that were folded into one keeps that one as its own while it is on the list. */
 function withDevice(state: UserState, { deviceId, replaced }: { deviceId: string; replaced?: string }): UserState {
-  const upTo = refusedUpTo(state, deviceId)
+  const rest = replaced === undefined ? state : withoutReplaced(state, replaced)
+  const upTo = refusedUpTo(rest, deviceId)
+  return {
+    ...rest,
+    devices: rest.devices.add(deviceId),
+    refusedUpTo: upTo === undefined ? rest.refusedUpTo : rest.refusedUpTo.set(deviceId, upTo),
+  }
+}
+
+/** Off the list, the deletion of all others says the same as one that is kept from it: else every device that is seen would leave one. */
+function withoutReplaced(state: UserState, deviceId: string): UserState {
+  const isSaidByOthers = state.refusedUpTo.get(deviceId) === state.othersRefusedUpTo
   return {
     ...state,
-    devices: (replaced === undefined ? state.devices : state.devices.delete(replaced)).add(deviceId),
-    refusedUpTo: upTo === undefined ? state.refusedUpTo : state.refusedUpTo.set(deviceId, upTo),
+    devices: state.devices.delete(deviceId),
+    refusedUpTo: isSaidByOthers ? state.refusedUpTo.delete(deviceId) : state.refusedUpTo,
   }
 }
 
