@@ -225,7 +225,10 @@ export class Conversations {
       throw unavailable('The live feed of this node is too far behind: send the same again.')
     const outcome = await this.#streams.execute(conversationId, command, requester)
     // From the answer on it holds, also where another node wrote it and the feed has not brought it yet.
-    if (command.type === 'RecallMessage') this.recallsAhead.add(conversationId, command.seq, outcome.folded.position)
+    if (command.type === 'RecallMessage') {
+      this.recallsAhead.add(conversationId, command.seq, outcome.folded.position)
+      this.#recentChanges.takeRecall(conversationId, command.seq, outcome.folded.position)
+    }
     if (outcome.kind !== 'appended') return { seq: outcome.folded.state.head, position: outcome.folded.position, unchanged: true, count: 0 }
     // Before the feed brings it: from the answer on it holds.
     for (const event of outcome.events) this.#recentChanges.take(conversationId, event)
@@ -292,6 +295,7 @@ export class Conversations {
   /** The feed that keeps this node current begins after `position`. */
   followFrom(position: Position): void {
     this.#recentChanges.startAt(position)
+    this.recallsAhead.startAt(position)
   }
 
   /** Keeps what is in memory current with other nodes. */

@@ -31,6 +31,11 @@ export class RecallsAhead {
     return this.#size === 0 ? undefined : this.#byConversation.get(conversationId)
   }
 
+  /** The feed begins after `position`: it brings nothing that was written before. */
+  startAt(position: Position): void {
+    if (position > this.#followedTo) this.#followedTo = position
+  }
+
   /** Takes a recall that is being acknowledged. `position`: of the recall, or of a later event of its conversation. */
   add(conversationId: string, messageSeq: number, position: Position): void {
     if (position <= this.#followedTo) return

@@ -47,8 +47,7 @@ export class RecentChanges {
 
   /** Takes an event, in any order and any number of times. */
   take(conversationId: string, { type, data, revision, position }: RecordedEvent): void {
-    if (type === 'MessageRecalled')
-      this.#change(conversationId, position, ({ recalled }) => recalled.add((data as { messageSeq: number }).messageSeq))
+    if (type === 'MessageRecalled') this.takeRecall(conversationId, (data as { messageSeq: number }).messageSeq, position)
     else if (type === 'MemberLeft' || type === 'MemberRemoved')
       this.#change(conversationId, position, ({ memberships }) =>
         note(memberships, (data as { userId: string }).userId, { isMember: false, revision }),
@@ -58,6 +57,11 @@ export class RecentChanges {
       const memberships = this.#changes.peek(conversationId)?.memberships
       if (memberships?.has(userId)) note(memberships, userId, { isMember: true, revision })
     }
+  }
+
+  /** Takes a recall. `position`: of it, or of a later event of its conversation. */
+  takeRecall(conversationId: string, messageSeq: number, position: Position): void {
+    this.#change(conversationId, position, ({ recalled }) => recalled.add(messageSeq))
   }
 
   recalled(conversationId: string): ReadonlySet<number> | undefined {

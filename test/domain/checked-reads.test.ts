@@ -257,6 +257,14 @@ describe('rows of conversations', () => {
     expect(reads.isStillMember(group, 'ben', 0)).toBe(false)
     expect(reads.isStillMember(group, 'ben', logged().length - 1)).toBe(true)
   })
+
+  test('show no recalled message once that it is recalled was said, by whichever node it was', async () => {
+    const other = makeNode(new InMemoryEventStore(node.store.log), { isShared: true, cacheWeightMax: 64 })
+    await send('anna', 'm1')
+    await change('anna', recall(1))
+    expect(await change('anna', recall(1), other)).toMatchObject({ unchanged: true })
+    expect(other.conversations.reads.isRecalled(group, 1)).toBe(true)
+  })
 })
 
 describe('recent changes', () => {
