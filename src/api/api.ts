@@ -205,6 +205,7 @@ function readJsonOnly(app: FastifyInstance): void {
   const parse = app.getDefaultJsonParser('ignore', 'ignore')
   app.removeAllContentTypeParsers()
   app.addContentTypeParser<string>('application/json', { parseAs: 'string' }, (request, body, done) => {
+    request.bodyLength = body.length
     // Where there is no such path or method, that is the answer, whatever was sent.
     if (body === '' || request.is404) return done(null, undefined)
     return parse(request, body, (error, value) => {

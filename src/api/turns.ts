@@ -11,6 +11,7 @@ import {
   conversationsUnits,
   operationUnits,
   operationsOverAllConversations,
+  waitingRequestBytes,
 } from '../load/costs.js'
 import type { Load } from '../load/load.js'
 import type { Turn } from '../load/turns.js'
@@ -20,6 +21,8 @@ declare module 'fastify' {
     /** Who pays; set once the caller is known. */
     account: Account | null
     turn: Turn | null
+    /** Characters of the body once it is read, also where the client did not say how long it is. */
+    bodyLength: number
   }
 }
 
@@ -27,6 +30,7 @@ declare module 'fastify' {
 export function takeTurns(v1: FastifyInstance, load: Load, conversations: Pick<Conversations, 'isInMemory'>): void {
   v1.decorateRequest('account', null)
   v1.decorateRequest('turn', null)
+  v1.decorateRequest('bodyLength', 0)
 
   // Before the body is read.
   v1.addHook('onRequest', (request, _reply, done) => {
@@ -42,7 +46,8 @@ export function takeTurns(v1: FastifyInstance, load: Load, conversations: Pick<C
 
   v1.addHook('preHandler', (request, _reply, done) => {
     const account = request.account!
-    const units = unitsOf(request, account, conversations)
+    const unsaid = Math.max(0, contentUnits(request.bodyLength) - contentUnits(bytesOf(request)))
+    const units = unsaid + unitsOf(request, account, conversations)
     load.charge(account, units)
     const all = unitsBefore(request) + units
     request.turn = load.turns.tryBegin(account, all) ?? null
@@ -50,7 +55,7 @@ export function takeTurns(v1: FastifyInstance, load: Load, conversations: Pick<C
     try {
       load.turns.wait(account, {
         units: all,
-        bytes: bytesOf(request),
+        bytes: waitingRequestBytes(request.bodyLength),
         begin: (turn) => {
           request.turn = turn
           done()

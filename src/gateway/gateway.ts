@@ -12,7 +12,7 @@ import type { Users } from '../domain/users.js'
 import { Origins } from '../origins.js'
 import { withDeadline } from '../domain/waits.js'
 import type { Account } from '../load/account.js'
-import { REQUEST_UNITS, frameUnits, helloUnits } from '../load/costs.js'
+import { REQUEST_UNITS, frameUnits, helloUnits, waitingFrameBytes } from '../load/costs.js'
 import type { Load } from '../load/load.js'
 import type { Turn } from '../load/turns.js'
 import type { ReadQueries } from '../projections/read-models.js'
@@ -309,7 +309,13 @@ export class Gateway {
     inHand.turn = turns.tryBegin(account, units)
     if (inHand.turn) return this.#work(connection, frame)
     const turn = new Promise<Turn>((resolve, reject) =>
-      turns.wait(account, { units, bytes: inHand.bytes, begin: resolve, isGone: () => !connection.isOpen, drop: reject }),
+      turns.wait(account, {
+        units,
+        bytes: waitingFrameBytes(inHand.bytes),
+        begin: resolve,
+        isGone: () => !connection.isOpen,
+        drop: reject,
+      }),
     )
     return turn.then((begun) => {
       inHand.turn = begun
@@ -497,7 +503,7 @@ export class Gateway {
     return new Promise((resolve, reject) =>
       turns.wait(account, {
         units,
-        bytes: 0,
+        bytes: waitingFrameBytes(0),
         begin: resolve,
         isGone: () => !connection.isOpen || this.#lateHellos.has(connection),
         drop: reject,

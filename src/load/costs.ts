@@ -92,3 +92,12 @@ export function frameUnits(frame: AskedFrame, bytes: number): number {
       return REQUEST_UNITS + contentUnits(bytes)
   }
 }
+
+/** A request to REST with all that the server makes for it, a frame, and how much larger content is once it is parsed. */
+const REQUEST_BYTES = 16_384
+const FRAME_BYTES = 2_048
+const PARSED_FACTOR = 2
+
+/** What a request that waits takes in memory, by the bytes of its body or frame. */
+export const waitingRequestBytes = (bytes: number): number => REQUEST_BYTES + bytes * PARSED_FACTOR
+export const waitingFrameBytes = (bytes: number): number => FRAME_BYTES + bytes * PARSED_FACTOR

@@ -6,11 +6,13 @@ const LOOK_EVERY_MS = 250
 const RESOLUTION_MS = 10
 /** Of the loop's delay: beyond it less heavy work is let in, and beyond the second callers are refused. */
 const DELAY_MS_BUSY = 20
-const DELAY_MS_OVERLOADED = 80
+const DELAY_MS_OVERLOADED = 60
 /** Of the time. A loop that is late and idle in between is kept waiting by other processes: to refuse its callers would not help. */
 const UTILIZATION_MIN = 0.8
 /** Looks in a row after which it is no passing thing. */
 const OVERLOADED_LOOKS = 4
+/** A look that finds the node on time lets a little more in: faster, and all come back at once and make it late again. */
+const LET_IN_FACTOR = 1.1
 const HEAVY_UNITS_MIN = 16
 const HEAVY_UNITS_STEP = 8
 
@@ -85,7 +87,7 @@ export class Overload {
     if (this.#overloadedLooks >= OVERLOADED_LOOKS)
       this.#refusedAbove = Math.max(ORDINARY_UNITS_PER_SECOND, Math.min(this.#refusedAbove, this.#highest) * 0.6)
     else if (delayMs < DELAY_MS_BUSY) {
-      this.#refusedAbove *= 1.25
+      this.#refusedAbove *= LET_IN_FACTOR
       if (this.#refusedAbove > 2 * this.#highest) this.#refusedAbove = Number.POSITIVE_INFINITY
     }
     this.#highest *= 0.9

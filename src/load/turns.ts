@@ -9,7 +9,7 @@ const RETRY_AFTER_MS = 1_000
 /** What waits on others for longer no longer stands in the way of those behind it. */
 const HELD_MS_MAX = 1_000
 /** Longer than this nobody waits: less than clients wait for an answer, so that they hear why. */
-const WAIT_MS_MAX = 3_000
+const WAIT_MS_MAX = 2_000
 
 export interface TurnsOptions {
   /** Units of light and of heavy work that are under way at once. */
@@ -18,7 +18,7 @@ export interface TurnsOptions {
   /** Jobs of one account, and of all, that wait. */
   accountJobsMax: number
   jobsMax: number
-  /** Bytes of requests that wait, of one account and of all. */
+  /** What requests that wait take in memory, of one account and of all. Accounts that used little lately have twice as much of it. */
   accountBytesMax: number
   bytesMax: number
   now?: () => number
@@ -31,7 +31,7 @@ export const TURNS: TurnsOptions = {
   lightUnitsMax: 8_192,
   heavyUnitsMax: HEAVY_UNITS_PER_CORE * availableParallelism(),
   accountJobsMax: 512,
-  jobsMax: 50_000,
+  jobsMax: 10_000,
   accountBytesMax: 4 << 20,
   bytesMax: 64 << 20,
 }
@@ -39,7 +39,7 @@ export const TURNS: TurnsOptions = {
 /** A piece of work that waits for its turn. */
 export interface Job {
   units: number
-  /** That wait with it in memory. */
+  /** What it takes in memory while it waits: see costs.ts. */
   bytes: number
   /** Begins it; it is over when `end` is called with the turn. */
   begin(turn: Turn): void
@@ -110,9 +110,11 @@ class Lane {
   }
 
   #roundOf({ account }: Queue): Queue[] {
-    return account.recentUnitsPerSecond < ORDINARY_UNITS_PER_SECOND ? this.#sparse : this.#busy
+    return isSparse(account) ? this.#sparse : this.#busy
   }
 }
+
+const isSparse = ({ recentUnitsPerSecond }: Account): boolean => recentUnitsPerSecond < ORDINARY_UNITS_PER_SECOND
 
 /**
  * Gives work its turn, weighed by its cost: deficit round robin over the accounts, so that the requests of one never delay
@@ -153,9 +155,10 @@ export class Turns {
   wait(account: Account, job: Job): void {
     const { accountJobsMax, jobsMax, accountBytesMax, bytesMax } = this.#options
     let queue = this.#queues.get(account)
+    const share = isSparse(account) ? 2 : 1
     const isOver =
-      this.#jobs >= jobsMax ||
-      this.#bytes + job.bytes > bytesMax ||
+      this.#jobs >= jobsMax * share ||
+      this.#bytes + job.bytes > bytesMax * share ||
       (queue !== undefined && (queue.jobs.length - queue.at >= accountJobsMax || queue.bytes + job.bytes > accountBytesMax))
     if (isOver)
       throw new Refusal('rate_limited', 'Too much of yours is waiting to be done: nothing was done, send it again later.', {

@@ -100,7 +100,11 @@ describe('turns', () => {
 
   test('are refused where too much waits, by number and by bytes, of one account and of all', () => {
     const { ask } = givenTurns({ heavyUnitsMax: 1, accountJobsMax: 2, jobsMax: 4, accountBytesMax: 100, bytesMax: 150 })
-    const [a, b, c] = [accountOf('a'), accountOf('b'), accountOf('c')]
+    const [a, b, c, d] = ['a', 'b', 'c', 'd'].map((key) => {
+      const account = accountOf(key)
+      account.note(1_000)
+      return account
+    }) as [Account, Account, Account, Account]
     ask(accountOf('first'), 7)
     ask(a, 7)
     ask(a, 7)
@@ -109,7 +113,14 @@ describe('turns', () => {
     expect(() => ask(b, 7, { bytes: 20 })).toThrow('waiting')
     expect(() => ask(c, 7, { bytes: 70 })).toThrow('waiting')
     ask(c, 7, { bytes: 60 })
-    expect(() => ask(accountOf('d'), 7)).toThrow('waiting')
+    expect(() => ask(d, 7)).toThrow('waiting')
+    // Those who used little lately have as much again.
+    const [e, f] = [accountOf('e'), accountOf('f')]
+    for (const ordinary of [e, f]) {
+      ask(ordinary, 7)
+      ask(ordinary, 7)
+    }
+    expect(() => ask(accountOf('g'), 7)).toThrow('waiting')
   })
 
   test('go first to accounts that used little lately', () => {
@@ -138,7 +149,7 @@ describe('turns', () => {
       })
     wait(accountOf('first'))
     wait(accountOf('late'))
-    clock.ms = 3_000
+    clock.ms = 2_000
     wait(accountOf('in time'))
     clock.ms += 1
     turns.refuseLate()
