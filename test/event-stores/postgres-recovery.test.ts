@@ -154,6 +154,7 @@ describe('PostgresEventStore', () => {
         .poll(() => lost, { timeout: 30_000 })
         .toEqual([expect.stringMatching(/^The log was set back or replaced: .+ 0{15}6\.\S{8} /)])
       await expect(store.append(appendOf(gone, 0))).rejects.toThrow()
+      await expect(store.readStream(gone, { limit: 1 })).rejects.toThrow(StoreUnavailable)
       await other.append(appendOf(streamName(), NO_STREAM))
       await follower.stop()
       expect(follower.events).toHaveLength(6)

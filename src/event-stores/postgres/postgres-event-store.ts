@@ -117,10 +117,11 @@ export class PostgresEventStore implements EventStore {
     return store
   }
 
-  /** Once: with these sessions nothing more is written to the log, nor brought from it to those who follow it. */
+  /** Once: nothing more is written to the log, nor read from it, nor brought to those who follow it. */
   #setBack(error: Error, onSetBack: PostgresEventStoreOptions['onSetBack']): void {
     if (this.#isSetBack) return
     this.#isSetBack = true
+    this.#reads.end()
     void this.#connection.close()
     void this.#watcher?.close()
     onSetBack?.(error)

@@ -100,9 +100,15 @@ export class Reads {
   readonly #forwards = new Gatherer((asked: readonly AskedPage[]) => this.#pages(forwards, asked), 2, bytesOf)
   readonly #backwards = new Gatherer((asked: readonly AskedPage[]) => this.#pages(backwards, asked), 2, bytesOf)
   readonly #places = new Gatherer((asked: readonly number[]) => this.#positionsAt(asked))
+  #isEnded = false
 
   constructor(pool: pg.Pool) {
     this.#pool = pool
+  }
+
+  /** From now on nothing is given: what the database has is not what was read before. */
+  end(): void {
+    this.#isEnded = true
   }
 
   async head(): Promise<Position> {
@@ -169,6 +175,7 @@ export class Reads {
     // A query that is late is given up with its connection.
     const query = { ...(name === undefined ? {} : { name }), text, values, rowMode: 'array' as const, query_timeout: withinMs }
     const { rows } = await reading(() => withDeadline(this.#pool.query<Row>(query), withinMs, () => tooLate(withinMs)))
+    if (this.#isEnded) throw new StoreUnavailable('The log was set back or replaced')
     return rows
   }
 }
