@@ -5,6 +5,8 @@ import { type Origins, isOfHost } from '../origins.js'
 
 const WEBSOCKET_PATH = '/v1/ws'
 const notPassedOn = new Set(['connection', 'upgrade', 'http2-settings'])
+/** How long a client that was refused may take to read the answer and close. */
+const REFUSED_MS_MAX = 2_000
 
 /** Why a connection does not become a WebSocket. */
 export interface UpgradeRefusal {
@@ -25,7 +27,7 @@ export function refusalOfUpgrade(request: IncomingMessage, origins: Origins): Up
   return undefined
 }
 
-/** Answers as over HTTP, and closes. */
+/** Answers as over HTTP, and closes: the server of Node.js has left the connection, so a client that never closes it is cut off here. */
 export function refuseUpgrade(socket: Duplex, { code, detail, headers = {} }: UpgradeRefusal, publicUrl = ''): void {
   const { status, title, temporary } = refusals[code]
   const body = JSON.stringify({ type: `${publicUrl}/docs/errors#${code}`, title, status, code, detail, temporary })
@@ -38,6 +40,10 @@ export function refuseUpgrade(socket: Duplex, { code, detail, headers = {} }: Up
   }
   const lines = Object.entries(fields).map(([name, value]) => `${name}: ${value}\r\n`)
   socket.end(`HTTP/1.1 ${status} ${STATUS_CODES[status]}\r\n${lines.join('')}\r\n${body}`)
+  // What it still sends is thrown away, so that its end is noticed.
+  socket.resume()
+  const cutting = setTimeout(() => socket.destroy(), REFUSED_MS_MAX)
+  socket.once('close', () => clearTimeout(cutting))
 }
 
 /** Whether the protocol that it offers is this one. */

@@ -38,6 +38,18 @@ test.each([
   expect(JSON.parse(body)).toMatchObject({ type: `/docs/errors#${code}`, status, code, temporary: false })
 })
 
+test('whoever was refused and does not close is cut off', async () => {
+  const socket = connect({ port: Number(new URL(world().url).port), host: '127.0.0.1', allowHalfOpen: true })
+  const isCutOff = new Promise((resolve) => socket.once('error', resolve).once('close', resolve))
+  socket.write(requestOf('GET /v1/other HTTP/1.1', ...websocket))
+  const [answer] = (await once(socket, 'data')) as [Buffer]
+  expect(String(answer)).toMatch(/^HTTP\/1\.1 404 /)
+  // A server that still has the connection takes whatever comes.
+  const writing = setInterval(() => socket.write('x'), 50)
+  await isCutOff
+  clearInterval(writing)
+})
+
 test('without a handshake there is no WebSocket, and what breaks off harms nobody', async () => {
   expect((await world().call('/v1/ws')).status).toBe(404)
   const socket = connect(Number(new URL(world().url).port), '127.0.0.1')
