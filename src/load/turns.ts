@@ -109,6 +109,11 @@ class Lane {
     this.#roundOf(queue).unshift(queue)
   }
 
+  /** Takes out a queue that waits here. */
+  remove(queue: Queue): void {
+    for (const round of [this.#sparse, this.#busy]) if (round.includes(queue)) round.splice(round.indexOf(queue), 1)
+  }
+
   #roundOf({ account }: Queue): Queue[] {
     return isSparse(account) ? this.#sparse : this.#busy
   }
@@ -196,7 +201,8 @@ export class Turns {
   /** Refuses what has waited too long. To be called at times. */
   refuseLate(): void {
     const before = this.#now() - WAIT_MS_MAX
-    for (const queue of this.#queues.values())
+    for (const queue of this.#queues.values()) {
+      const lane = this.#laneOf(queue.jobs[queue.at]!.units)
       for (let job = queue.jobs[queue.at]; job && job.sinceMs < before; job = queue.jobs[queue.at]) {
         this.#take(queue)
         job.drop(
@@ -205,6 +211,20 @@ export class Turns {
           }),
         )
       }
+      this.#moveFrom(lane, queue)
+    }
+  }
+
+  /** What is next after the refused ones may be of the other lane, which must not wait for this one; or nothing is. */
+  #moveFrom(lane: Lane, queue: Queue): void {
+    const job = queue.jobs[queue.at]
+    const next = job && this.#laneOf(job.units)
+    if (next === lane) return
+    lane.remove(queue)
+    if (!next) return void this.#queues.delete(queue.account)
+    queue.isServed = false
+    next.add(queue)
+    this.#run(next)
   }
 
   /** Lets go of turns that have been held for long: they wait for somebody else, and not for this node. To be called at times. */

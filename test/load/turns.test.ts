@@ -159,6 +159,26 @@ describe('turns', () => {
     expect(begun.map(({ by }) => by)).toEqual(['first', 'in time'])
   })
 
+  test('of light work do not wait in the lane of heavy work that was refused because it came too late', () => {
+    const clock = { ms: 0 }
+    const { ask, begun, turns } = givenTurns({ heavyUnitsMax: 1, now: () => clock.ms })
+    const [one, other] = [accountOf('one'), accountOf('other')]
+    ask(accountOf('holds the lane'), 10)
+    ask(one, 10)
+    ask(other, 10)
+    clock.ms = 3_000
+    ask(other, 1)
+    clock.ms += 1
+    turns.refuseLate()
+    ask(one, 1)
+    expect(begun.map(({ by, units }) => [by, units])).toEqual([
+      ['holds the lane', 10],
+      ['other', 1],
+      ['one', 1],
+    ])
+    expect(turns.waiting.jobs).toBe(0)
+  })
+
   test('that are held for long no longer stand in the way of others', () => {
     const clock = { ms: 0 }
     const { ask, begun, turns, endAt } = givenTurns({ heavyUnitsMax: 1, now: () => clock.ms })
