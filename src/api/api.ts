@@ -57,6 +57,13 @@ export interface ApiOptions extends Omit<RouteParts, 'jwtSecret' | 'tokenClaims'
   load?: Load
 }
 
+declare module 'fastify' {
+  interface FastifyRequest {
+    /** How long after its beginning its body was there. */
+    readAtMs: number
+  }
+}
+
 /** From the request to its answer. What an append has done may take longer to find out than what was asked for to be read. */
 const READ_MS_MAX = 6_000
 const WRITE_MS_MAX = 10_000
@@ -108,6 +115,7 @@ export async function createApi(options: ApiOptions): Promise<FastifyInstance> {
     reply.header('x-request-id', request.id)
     done()
   })
+  app.decorateRequest('bodyBytes', 0)
   readJsonOnly(app)
   validateBySchemas(app)
   await app.register(helmet, headers)
@@ -184,8 +192,16 @@ async function versionOne(v1: FastifyInstance, options: ApiOptions): Promise<voi
   for (const register of nouns) register(api, parts)
 }
 
-/** What a call waits for has shorter deadlines; these are for all that it waits for together. */
+/**
+ * What a call waits for has shorter deadlines; these are for all that it waits for together, once its body is there: how long a client
+ * takes to send it is the client's own affair.
+ */
 function answerInTime(v1: FastifyInstance): void {
+  v1.decorateRequest('readAtMs', 0)
+  v1.addHook('preValidation', (request, reply, done) => {
+    request.readAtMs = reply.elapsedTime
+    done()
+  })
   v1.addHook('onRoute', (route) => {
     const { handler } = route
     const isRead = route.method === 'GET' || route.method === 'HEAD'
@@ -194,7 +210,7 @@ function answerInTime(v1: FastifyInstance): void {
       isRead ? unavailable('No answer came in time: ask again.') : unavailable('What became of this is not known: send the same again.')
     route.handler = function (request, reply) {
       const answer: unknown = handler.call(this, request, reply)
-      return answer instanceof Promise ? withDeadline(answer, Math.max(0, withinMs - reply.elapsedTime), late) : answer
+      return answer instanceof Promise ? withDeadline(answer, Math.max(0, withinMs - (reply.elapsedTime - request.readAtMs)), late) : answer
     }
   })
 }
@@ -205,7 +221,7 @@ function readJsonOnly(app: FastifyInstance): void {
   const parse = app.getDefaultJsonParser('ignore', 'ignore')
   app.removeAllContentTypeParsers()
   app.addContentTypeParser<string>('application/json', { parseAs: 'string' }, (request, body, done) => {
-    request.bodyLength = body.length
+    request.bodyBytes = Buffer.byteLength(body)
     // Where there is no such path or method, that is the answer, whatever was sent.
     if (body === '' || request.is404) return done(null, undefined)
     return parse(request, body, (error, value) => {

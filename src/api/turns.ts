@@ -21,8 +21,10 @@ declare module 'fastify' {
     /** Who pays; set once the caller is known. */
     account: Account | null
     turn: Turn | null
-    /** Characters of the body once it is read, also where the client did not say how long it is. */
-    bodyLength: number
+    /** Of the body as it came; 0 until it is read. */
+    bodyBytes: number
+    /** What was charged for the body. */
+    bodyUnits: number
   }
 }
 
@@ -30,14 +32,15 @@ declare module 'fastify' {
 export function takeTurns(v1: FastifyInstance, load: Load, conversations: Pick<Conversations, 'isInMemory'>): void {
   v1.decorateRequest('account', null)
   v1.decorateRequest('turn', null)
-  v1.decorateRequest('bodyLength', 0)
+  v1.decorateRequest('bodyUnits', 0)
 
   // Before the body is read.
   v1.addHook('onRequest', (request, _reply, done) => {
     const account = payerOf(request, load)
     request.account = account
     try {
-      load.admit(account, unitsBefore(request))
+      request.bodyUnits = contentUnits(announcedBytesOf(request))
+      load.admit(account, REQUEST_UNITS + request.bodyUnits)
       done()
     } catch (error) {
       done(error as Error)
@@ -46,16 +49,16 @@ export function takeTurns(v1: FastifyInstance, load: Load, conversations: Pick<C
 
   v1.addHook('preHandler', (request, _reply, done) => {
     const account = request.account!
-    const unsaid = Math.max(0, contentUnits(request.bodyLength) - contentUnits(bytesOf(request)))
-    const units = unsaid + unitsOf(request, account, conversations)
+    chargeBody(request, account, load)
+    const units = unitsOf(request, account, conversations)
     load.charge(account, units)
-    const all = unitsBefore(request) + units
+    const all = REQUEST_UNITS + request.bodyUnits + units
     request.turn = load.turns.tryBegin(account, all) ?? null
     if (request.turn) return done()
     try {
       load.turns.wait(account, {
         units: all,
-        bytes: waitingRequestBytes(request.bodyLength),
+        bytes: waitingRequestBytes(request.bodyBytes),
         begin: (turn) => {
           request.turn = turn
           done()
@@ -70,7 +73,10 @@ export function takeTurns(v1: FastifyInstance, load: Load, conversations: Pick<C
 
   v1.addHook('onSend', (request, reply, payload, done) => {
     endTurn(request, load)
-    if (request.account) tellBudget(request.account, reply, payload, load)
+    if (request.account) {
+      chargeBody(request, request.account, load)
+      tellBudget(request.account, reply, payload, load)
+    }
     done()
   })
   // Where nothing was sent because the caller has gone.
@@ -85,17 +91,22 @@ function endTurn(request: FastifyRequest, load: Load): void {
   request.turn = null
 }
 
-/** A user pays for what is done in its name, by itself or by an app; an app for what it does as itself. */
+/** A user pays for what is done in its name, by itself or by an app that may; an app for what it does as itself, and for what it may not. */
 function payerOf({ identity, headers }: FastifyRequest, load: Load): Account {
   if (identity.kind === 'user') return load.ofUser(identity.userId)
-  const named = headers['on-behalf-of']
+  const named = identity.scopes.has('act') ? headers['on-behalf-of'] : undefined
   return typeof named === 'string' && isUserId(named) ? load.ofUser(named) : load.ofApp(identity.app)
 }
 
-/** Known before the body is read. */
-const unitsBefore = (request: FastifyRequest): number => REQUEST_UNITS + contentUnits(bytesOf(request))
+/** A body that comes in chunks does not say before how large it is: it is charged once it is there, also where it is then refused. */
+function chargeBody(request: FastifyRequest, account: Account, load: Load): void {
+  const more = contentUnits(request.bodyBytes) - request.bodyUnits
+  if (more <= 0) return
+  request.bodyUnits += more
+  load.charge(account, more)
+}
 
-const bytesOf = ({ headers }: FastifyRequest) => Number(headers['content-length'] ?? 0) || 0
+const announcedBytesOf = ({ headers }: FastifyRequest) => Number(headers['content-length'] ?? 0) || 0
 
 function unitsOf(request: FastifyRequest, account: Account, conversations: Pick<Conversations, 'isInMemory'>): number {
   const operation = request.routeOptions.schema?.operationId ?? ''

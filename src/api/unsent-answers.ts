@@ -2,8 +2,9 @@ import type { Socket } from 'node:net'
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import { bytesTakenOf } from '../bytes-taken.js'
 import { Refusal } from '../domain/errors.js'
+import { BODY_BYTES_MAX } from '../schemas/common.js'
 
-/** What the answers of one caller may come to, from when they are asked for until the client has taken them. */
+/** What the requests and answers of one caller may come to, from when they are begun until the client has taken the answers. */
 export const USER_ANSWERS_BYTES_MAX = 16 << 20
 /** Of all callers of this node. Over it those who hold most are refused, over twice as much everybody. */
 export const NODE_ANSWERS_BYTES_MAX = 128 << 20
@@ -27,7 +28,7 @@ interface Answer {
   movedAt: number
 }
 
-/** Counts what waits for clients to read it, in bytes. A caller over its bound is refused before any work is done for it. */
+/** Counts requests in hand and what waits for clients to read it, in bytes. A caller over its bound is refused before any work is done for it. */
 export class UnsentAnswers {
   readonly #ofCallers = new Map<string, number>()
   readonly #ofSockets = new Map<Socket, Set<Answer>>()
@@ -41,9 +42,13 @@ export class UnsentAnswers {
   expect(caller: string, bytes: number, socket: Socket): Answer {
     const own = (this.#ofCallers.get(caller) ?? 0) + bytes
     if (own > USER_ANSWERS_BYTES_MAX || this.#isTooMuch(own, bytes))
-      throw new Refusal('rate_limited', 'Too many answers wait to be read: read them, and send this again in a moment.', {
-        retryAfterMs: RETRY_AFTER_MS,
-      })
+      throw new Refusal(
+        'rate_limited',
+        'Too much is asked for at once, or answered and not read: read the answers, and send this again in a moment.',
+        {
+          retryAfterMs: RETRY_AFTER_MS,
+        },
+      )
     const answer: Answer = { caller, bytes: 0, socket, isSent: false, taken: -1, movedAt: 0 }
     this.#count(answer, bytes)
     const ofSocket = this.#ofSockets.get(socket)
@@ -56,6 +61,11 @@ export class UnsentAnswers {
       })
     }
     return answer
+  }
+
+  /** What it counts for until it is sent, now that more is known. */
+  expectNow(answer: Answer, bytes: number): void {
+    if (this.#ofSockets.get(answer.socket)?.has(answer)) this.#count(answer, bytes - answer.bytes)
   }
 
   /** What it has come to. */
@@ -103,14 +113,18 @@ export function boundAnswers(app: FastifyInstance, answers = new UnsentAnswers()
   const expected = new WeakMap<FastifyRequest, Answer>()
   app.addHook('onRequest', (request, reply, done) => {
     try {
-      const bytes = PAGES.has(request.routeOptions.schema?.operationId ?? '') ? PAGE_BYTES : ANSWER_BYTES
-      const answer = answers.expect(request.account!.key, bytes, request.raw.socket)
+      const answer = answers.expect(request.account!.key, bodyBytesOf(request) + answerBytesOf(request), request.raw.socket)
       expected.set(request, answer)
       reply.raw.once('close', () => answers.taken(answer))
       done()
     } catch (error) {
       done(error as Error)
     }
+  })
+  app.addHook('preValidation', (request, _reply, done) => {
+    const answer = expected.get(request)
+    if (answer) answers.expectNow(answer, request.bodyBytes + answerBytesOf(request))
+    done()
   })
   app.addHook(
     'onSend',
@@ -127,3 +141,12 @@ export function boundAnswers(app: FastifyInstance, answers = new UnsentAnswers()
     done()
   })
 }
+
+/** A body that comes in chunks may be as large as any until it is there. */
+function bodyBytesOf({ headers }: FastifyRequest): number {
+  if (headers['transfer-encoding'] !== undefined) return BODY_BYTES_MAX
+  return Math.min(BODY_BYTES_MAX, Number(headers['content-length'] ?? 0) || 0)
+}
+
+const answerBytesOf = ({ routeOptions }: FastifyRequest): number =>
+  PAGES.has(routeOptions.schema?.operationId ?? '') ? PAGE_BYTES : ANSWER_BYTES

@@ -1,7 +1,8 @@
 import { connect } from 'node:net'
+import { Readable } from 'node:stream'
 import type { AddressInfo } from 'node:net'
 import pg from 'pg'
-import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest'
 import { type RefusalCode, Refusal, refusals } from '../../src/domain/errors.js'
 import { AppendOutcomeUnknown, StoreUnavailable } from '../../src/domain/event-store.js'
 import {
@@ -260,6 +261,25 @@ describe('every code of the table is reached', () => {
       expect(answer.text).not.toContain('ECONNREFUSED')
     } finally {
       await broken.stop()
+    }
+  })
+
+  test('a body that takes its time is no reason for unavailable', async () => {
+    const user = await userOf(app)
+    const { now } = performance
+    let laterMs = 0
+    const clock = vi.spyOn(performance, 'now').mockImplementation(() => now.call(performance) + laterMs)
+    async function* slowly() {
+      yield '{"type":"group",'
+      laterMs = 25_000
+      yield '"memberIds":[]}'
+    }
+    try {
+      const headers = { authorization: `Bearer ${user.token}`, 'content-type': 'application/json' }
+      const { statusCode } = await app.api.inject({ method: 'POST', url: '/v1/conversations', headers, payload: Readable.from(slowly()) })
+      expect(statusCode).toBe(201)
+    } finally {
+      clock.mockRestore()
     }
   })
 

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest'
 import { useServer } from '../support/app-server.js'
-import type { User } from '../support/world.js'
+import { APP_SECRET, type User } from '../support/world.js'
 
 const UNITS_PER_SECOND = 60
 /** What a hello of somebody without conversations costs, and a look at 500 users. */
@@ -81,5 +81,51 @@ describe('a user who has used all units', () => {
       'ratelimit-policy': `"user";q=${UNITS_PER_SECOND};w=1`,
       ratelimit: `"user";r=0;t=${Math.ceil((UNITS_PER_SECOND + debt) / UNITS_PER_SECOND)}`,
     })
+  })
+})
+
+describe('what is not known before is charged when it is', () => {
+  // The clock of the budgets stands still: nothing comes back.
+  const world = useServer({
+    env: { FRAMES_PER_SECOND: '60', APP_KEYS: `app:${APP_SECRET},registrar:secret-of-the-registrar:users` },
+    load: { now: () => 0 },
+  })
+
+  /** What a user has left, by the header of a request that costs one unit. */
+  async function unitsLeft(user: User): Promise<number> {
+    const { headers } = await user.call('GET', `/v1/users/${user.id}`)
+    return Number(/r=(\d+)/.exec(headers.get('ratelimit') ?? '')![1]) + 1
+  }
+
+  /** What something costs its user. */
+  async function costOf(user: User, work: () => Promise<unknown>): Promise<number> {
+    const before = await unitsLeft(user)
+    await work()
+    // The look itself is one.
+    return before - 1 - (await unitsLeft(user))
+  }
+
+  test('a body that comes in chunks costs what it costs at once', async () => {
+    const [one, other] = [world().user(), world().user()]
+    const body = JSON.stringify({ userIds: ['u1'] }) + ' '.repeat(50_000)
+    const ask = (user: User, payload: string | Blob) =>
+      fetch(`${world().url}/v1/presence/query`, {
+        method: 'POST',
+        headers: { authorization: `Bearer ${user.token}`, 'content-type': 'application/json' },
+        body: typeof payload === 'string' ? payload : payload.stream(),
+        duplex: 'half',
+      })
+    for (const written of [body, `${body}}`]) {
+      const atOnce = await costOf(one, () => ask(one, written))
+      expect(atOnce).toBeGreaterThan(40)
+      expect(await costOf(other, () => ask(other, new Blob([written])))).toBe(atOnce)
+    }
+  })
+
+  test('an app without the scope to act for users spends nothing of theirs', async () => {
+    const user = world().user()
+    const headers = { 'on-behalf-of': user.id }
+    expect(await costOf(user, () => world().call('/v1/unread', { token: 'secret-of-the-registrar', headers }))).toBe(0)
+    expect(await costOf(user, () => world().call('/v1/unread', { token: APP_SECRET, headers }))).toBe(1)
   })
 })
