@@ -38,6 +38,8 @@ const PAGE_ANSWER_BYTES = 256 * 1024
 const SMALL_ANSWER_BYTES = 2 * 1024
 /** What the answers that are being made for one socket may come to together; further frames wait, unread. */
 export const ANSWERS_BYTES_MAX = 768 * 1024
+/** The same of the frames themselves that are worked on. */
+export const FRAMES_IN_HAND_BYTES_MAX = 512 * 1024
 
 /** After so many refusals in a row for want of budget, a socket is not read until there is some again, or for so long. */
 const REFUSALS_MAX = 20
@@ -108,7 +110,9 @@ export class Connection {
   readonly #rate: FrameRate | undefined
   /** In the order in which they came. */
   readonly #inFlight = new Set<FrameInHand>()
-  #inFlightBytes = 0
+  /** Of these frames, and of their answers. */
+  #frameBytes = 0
+  #answerBytes = 0
   /** Frames that had been read already when too much was in flight, in their order. */
   #waiting: { frame: ClientFrame; bytes: number }[] = []
   /** When something of what waited was last seen to go. */
@@ -431,19 +435,27 @@ export class Connection {
     this.refuse(closeCodes.notAFrame, { code: 'invalid_request', message })
   }
 
-  /** Frames are taken in their order, while what they may be answered with fits into the bound. */
+  /** Frames are taken in their order, while they and what they may be answered with fit into the bounds. */
   #takeInTurn(frame: ClientFrame, bytes: number): void {
-    if (!this.#rest && this.#waiting.length === 0 && this.#hasRoomFor(frame)) return this.#take(frame, bytes)
+    if (!this.#rest && this.#waiting.length === 0 && this.#hasRoomFor(frame, bytes)) return this.#take(frame, bytes)
     this.#waiting.push({ frame, bytes })
     this.#pause()
   }
 
-  #hasRoomFor(frame: ClientFrame): boolean {
-    return this.#inFlight.size < UNANSWERED_MAX && this.#inFlightBytes + answerBytesOf(frame) <= ANSWERS_BYTES_MAX
+  #hasRoomFor(frame: ClientFrame, bytes: number): boolean {
+    return (
+      this.#inFlight.size < UNANSWERED_MAX &&
+      this.#answerBytes + answerBytesOf(frame) <= ANSWERS_BYTES_MAX &&
+      this.#frameBytes + bytes <= FRAMES_IN_HAND_BYTES_MAX
+    )
   }
 
   #takeWaiting(): void {
-    for (let next = this.#waiting[0]; this.isOpen && !this.#rest && next && this.#hasRoomFor(next.frame); next = this.#waiting[0]) {
+    for (
+      let next = this.#waiting[0];
+      this.isOpen && !this.#rest && next && this.#hasRoomFor(next.frame, next.bytes);
+      next = this.#waiting[0]
+    ) {
       this.#waiting.shift()
       this.#take(next.frame, next.bytes)
     }
@@ -517,7 +529,8 @@ export class Connection {
       },
     )
     this.#inFlight.add(inHand)
-    this.#inFlightBytes += inHand.answerBytes
+    this.#frameBytes += inHand.bytes
+    this.#answerBytes += inHand.answerBytes
     if (this.#inFlight.size >= UNANSWERED_MAX) this.#pause()
   }
 
@@ -536,12 +549,13 @@ export class Connection {
     const { answerBytes } = inHand
     this.#endTurn(inHand)
     this.#inFlight.delete(inHand)
+    this.#frameBytes -= inHand.bytes
     if (answerBytes > SMALL_ANSWER_BYTES) return this.drained().then(() => this.#makeRoom(answerBytes))
     this.#makeRoom(answerBytes)
   }
 
   #makeRoom(bytes: number): void {
-    this.#inFlightBytes -= bytes
+    this.#answerBytes -= bytes
     this.#readOn()
   }
 

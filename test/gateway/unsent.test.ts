@@ -5,7 +5,7 @@ import type { WebSocket } from 'ws'
 import { describe, expect, test, vi } from 'vitest'
 import { Refusal } from '../../src/domain/errors.js'
 import { RecallsAhead } from '../../src/domain/recalls-ahead.js'
-import { ANSWERS_BYTES_MAX, Connection } from '../../src/gateway/connection.js'
+import { ANSWERS_BYTES_MAX, Connection, FRAMES_IN_HAND_BYTES_MAX } from '../../src/gateway/connection.js'
 import { Outbox } from '../../src/gateway/outbox.js'
 import { NODE_UNSENT_BYTES_MAX, USER_UNSENT_BYTES_MAX, relieve } from '../../src/gateway/unsent.js'
 import { useServer } from '../support/app-server.js'
@@ -79,7 +79,7 @@ describe('what waits for sockets', () => {
   })
 })
 
-describe('pages that one socket asks for at once', () => {
+describe('what one socket asks for at once', () => {
   function connected() {
     const ws = Object.assign(new EventEmitter(), { pause() {}, resume() {}, close() {} })
     const asked: (() => void)[] = []
@@ -96,12 +96,26 @@ describe('pages that one socket asks for at once', () => {
         return new Promise((resolve) => asked.push(() => resolve({})))
       },
     })
-    const ask = (ref: number) =>
-      ws.emit('message', Buffer.from(JSON.stringify({ type: 'events.get', ref, conversationId: 'c', after: -1, limit: 200 })), false)
-    return { connection, asked, order, ask }
+    const say = (frame: object) => ws.emit('message', Buffer.from(JSON.stringify(frame)), false)
+    const ask = (ref: number) => say({ type: 'events.get', ref, conversationId: 'c', after: -1, limit: 200 })
+    return { connection, asked, order, ask, say }
   }
 
-  test('are made a few at a time, and in their order, however many frames one read of the socket brings', async () => {
+  test('is bounded by the bytes of its frames, also before hello is answered', async () => {
+    const { asked, say } = connected()
+    const content = { type: 'text', text: 'x'.repeat(20_000) }
+    for (let ref = 0; ref < 240; ref += 1) say({ type: 'message.send', ref, conversationId: 'c', clientMessageId: `m${ref}`, content })
+    let most = 0
+    for (let done = 0; done < 240; done += 1) {
+      most = Math.max(most, asked.length - done)
+      asked[done]!()
+      await expect.poll(() => asked.length > done + 1 || done === 239).toBe(true)
+    }
+    expect(most).toBeGreaterThan(10)
+    expect(most * 20_000).toBeLessThanOrEqual(FRAMES_IN_HAND_BYTES_MAX)
+  })
+
+  test('if it is pages, they are made a few at a time, and in their order, however many frames one read of the socket brings', async () => {
     const { asked, order, ask } = connected()
     for (let ref = 0; ref < 240; ref += 1) ask(ref)
     let most = 0
