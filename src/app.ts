@@ -58,7 +58,7 @@ export interface AppOptions {
   /** Of the gateway, where not the usual ones. */
   times?: Partial<Times>
   /** Budgets of callers, where not the usual ones. */
-  load?: Pick<LoadOptions, 'userUnitsPerSecond' | 'now'>
+  load?: Pick<LoadOptions, 'userUnitsPerSecond' | 'isGuarded' | 'turns' | 'now'>
 }
 
 /** A running server. */

@@ -20,6 +20,8 @@ export interface LoadOptions {
   sharedUse?: SharedUse | undefined
   userUnitsPerSecond?: number | undefined
   turns?: Partial<TurnsOptions>
+  /** False where the loop is not the server's own. */
+  isGuarded?: boolean | undefined
   now?: () => number
 }
 
@@ -43,7 +45,7 @@ export class Load {
     this.#options = options
     this.#now = options.now ?? (() => performance.now())
     this.turns = new Turns({ ...options.turns, now: this.#now })
-    this.overload = new Overload(this.turns, options.turns?.bytesMax ?? TURNS.bytesMax)
+    this.overload = new Overload(this.turns, options.turns?.bytesMax ?? TURNS.bytesMax, options.isGuarded ?? true)
   }
 
   start(): void {

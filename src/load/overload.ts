@@ -6,7 +6,7 @@ const LOOK_EVERY_MS = 250
 const RESOLUTION_MS = 10
 /** Of the loop's delay: beyond it less heavy work is let in, and beyond the second callers are refused. */
 const DELAY_MS_BUSY = 20
-const DELAY_MS_OVERLOADED = 60
+const DELAY_MS_OVERLOADED = 80
 /** Of the time. A loop that is late and idle in between is kept waiting by other processes: to refuse its callers would not help. */
 const UTILIZATION_MIN = 0.8
 /** Looks in a row after which it is no passing thing. */
@@ -23,6 +23,7 @@ const HEAVY_UNITS_STEP = 8
 export class Overload {
   readonly #turns: Turns
   readonly #bytesMax: number
+  readonly #isGuarded: boolean
   readonly #heavyUnitsMax: number
   #histogram: IntervalHistogram | undefined
   #timer: NodeJS.Timeout | undefined
@@ -33,7 +34,9 @@ export class Overload {
   #overloadedLooks = 0
   #utilization: EventLoopUtilization = performance.eventLoopUtilization()
 
-  constructor(turns: Turns, bytesMax: number) {
+  /** `isGuarded`: false refuses nobody, whatever the loop does. */
+  constructor(turns: Turns, bytesMax: number, isGuarded: boolean) {
+    this.#isGuarded = isGuarded
     this.#turns = turns
     this.#bytesMax = bytesMax
     this.#heavyUnitsMax = turns.heavyUnitsMax
@@ -68,7 +71,7 @@ export class Overload {
     histogram.reset()
     const before = this.#utilization
     this.#utilization = performance.eventLoopUtilization()
-    this.judge(delayMs, performance.eventLoopUtilization(this.#utilization, before).utilization)
+    if (this.#isGuarded) this.judge(delayMs, performance.eventLoopUtilization(this.#utilization, before).utilization)
     this.#turns.refuseLate()
     // A turn that is held because this node is late would only let more in.
     if (delayMs < DELAY_MS_BUSY) this.#turns.releaseHeld()

@@ -8,7 +8,7 @@ const QUANTUM_UNITS = 16
 const RETRY_AFTER_MS = 1_000
 /** What waits on others for longer no longer stands in the way of those behind it. */
 const HELD_MS_MAX = 1_000
-/** Longer than this nobody waits: less than clients wait for an answer, so that they hear why. */
+/** Less than clients wait for an answer, so that they hear why. */
 const WAIT_MS_MAX = 2_000
 
 export interface TurnsOptions {
@@ -21,6 +21,8 @@ export interface TurnsOptions {
   /** What requests that wait take in memory, of one account and of all. Accounts that used little lately have twice as much of it. */
   accountBytesMax: number
   bytesMax: number
+  /** Longer than this nobody waits. */
+  waitMsMax: number
   now?: () => number
 }
 
@@ -32,8 +34,9 @@ export const TURNS: TurnsOptions = {
   heavyUnitsMax: HEAVY_UNITS_PER_CORE * availableParallelism(),
   accountJobsMax: 512,
   jobsMax: 10_000,
-  accountBytesMax: 4 << 20,
+  accountBytesMax: 16 << 20,
   bytesMax: 64 << 20,
+  waitMsMax: WAIT_MS_MAX,
 }
 
 /** A piece of work that waits for its turn. */
@@ -200,7 +203,7 @@ export class Turns {
 
   /** Refuses what has waited too long. To be called at times. */
   refuseLate(): void {
-    const before = this.#now() - WAIT_MS_MAX
+    const before = this.#now() - this.#options.waitMsMax
     for (const queue of this.#queues.values()) {
       const lane = this.#laneOf(queue.jobs[queue.at]!.units)
       for (let job = queue.jobs[queue.at]; job && job.sinceMs < before; job = queue.jobs[queue.at]) {
