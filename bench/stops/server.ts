@@ -69,14 +69,14 @@ export class StoppedServer {
     void exited.then(([code, by]) => {
       exit = code === null ? String(by) : `code ${code}`
     })
-    while (exit === undefined && performance.now() - startedAt < STOP_MS_MAX) {
+    const alive = () => [...seen].filter(([pid, ticks]) => isAlive(pid) && startedAtTicks(pid) === ticks).map(([pid]) => pid)
+    // npm dies of a SIGHUP at once, and what it has started ends a moment later.
+    while ((exit === undefined || alive().length > 0) && performance.now() - startedAt < STOP_MS_MAX) {
       await sleep(LOOK_EVERY_MS)
       for (const pid of this.#family()) seen.set(pid, startedAtTicks(pid))
     }
     const ms = performance.now() - startedAt
-    // What ends by itself with the last of the family has a moment for it.
-    await sleep(LOOK_EVERY_MS)
-    const left = [...seen].filter(([pid, ticks]) => isAlive(pid) && startedAtTicks(pid) === ticks).map(([pid]) => pid)
+    const left = alive()
     for (const pid of left) kill(pid, 'SIGKILL')
     while (left.some(isAlive)) await sleep(LOOK_EVERY_MS)
     return { ms, exit: exit ?? 'never', before, left: left.length, inTime: exit !== undefined }
