@@ -221,7 +221,7 @@ export async function later<Answer>(call: () => Promise<Answer>): Promise<Answer
     try {
       return await call()
     } catch (error) {
-      if (!/: (?:429|503) /.test((error as Error).message)) throw error
+      if (!/: (?:429|503|rate_limited|unavailable) /.test((error as Error).message)) throw error
       await sleep(RETRY_MS)
     }
   }

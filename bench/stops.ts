@@ -9,7 +9,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { parseArgs } from 'node:util'
 import { type Row, milliseconds, printTable } from './figures.js'
 import { HttpClient } from './hostile/http.js'
-import { APP_SECRET } from './convolog.js'
+import { APP_SECRET, later } from './convolog.js'
 import { type Stop, StoppedServer } from './stops/server.js'
 import { Traffic, type TrafficKind, kindsOfTraffic } from './stops/traffic.js'
 
@@ -17,7 +17,6 @@ const SIGNALS = ['SIGTERM', 'SIGINT', 'SIGHUP'] as const
 const STOP_MS_GOAL = 15_000
 /** Of the largest content, so that a page that nobody reads fills a socket. */
 const LARGE_MESSAGES = 200
-const RETRY_MS = 200
 const TRAFFIC_MS = { min: 300, more: 700 }
 
 const { values } = parseArgs({
@@ -74,19 +73,19 @@ async function liveOnce(life: number): Promise<Round> {
 async function makeConversation(): Promise<{ conversationId: string; firstPosition: string }> {
   const http = new HttpClient(server.url, { connections: 8 })
   const ask = async (method: string, path: string, body: object) => {
-    let { code, text } = await http.ask(APP_SECRET, method, path, body, { 'on-behalf-of': 'sender' })
-    // So many large messages are more than a user may send in a second.
-    for (; code === 'rate_limited'; { code, text } = await http.ask(APP_SECRET, method, path, body, { 'on-behalf-of': 'sender' }))
-      await sleep(RETRY_MS)
+    const { code, text } = await http.ask(APP_SECRET, method, path, body, { 'on-behalf-of': 'sender' })
     if (code !== '2xx') throw new Error(`${method} ${path}: ${code} ${text}`)
     return JSON.parse(text) as { conversationId: string; position: string }
   }
   const { conversationId, position } = await ask('POST', '/conversations', { type: 'group', memberIds: ['receiver'] })
   for (let n = 0; n < LARGE_MESSAGES; n++)
-    await ask('POST', `/conversations/${conversationId}/messages`, {
-      clientMessageId: `large-${n}`,
-      content: { type: 'custom', data: { filling: 'y'.repeat(30_000) } },
-    })
+    // So many large messages are more than a user may send in a second.
+    await later(() =>
+      ask('POST', `/conversations/${conversationId}/messages`, {
+        clientMessageId: `large-${n}`,
+        content: { type: 'custom', data: { filling: 'y'.repeat(30_000) } },
+      }),
+    )
   http.close()
   return { conversationId, firstPosition: position }
 }

@@ -23,7 +23,7 @@ export interface DataDirLockOptions {
 }
 
 export interface LockTimes {
-  /** How often the holder writes its lock again. */
+  /** The holder writes its lock again once in this time. */
   heartbeatMs: number
   /** A lock of elsewhere is given up when its heartbeat has been missing for so long. */
   silentMsMax: number

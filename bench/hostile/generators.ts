@@ -12,7 +12,7 @@ const program = fileURLToPath(new URL('./generator.js', import.meta.url))
  */
 function giveWay(pid: number): void {
   setPriority(pid, NICEST)
-  // Where there is no chrt, niceness has to do.
+  // Without chrt the clients only run at low priority.
   spawnSync('chrt', ['--all-tasks', '--idle', '--pid', '0', String(pid)], { stdio: 'ignore' })
 }
 

@@ -59,7 +59,9 @@ export interface ApiOptions extends Omit<RouteParts, 'jwtSecret' | 'tokenClaims'
 
 declare module 'fastify' {
   interface FastifyRequest {
-    /** How long after its beginning its body was there. */
+    /** Counts the body as it came; 0 until it is read. */
+    bodyBytes: number
+    /** Counts from the beginning of the request until its body was there. */
     readAtMs: number
   }
 }
@@ -193,8 +195,8 @@ async function versionOne(v1: FastifyInstance, options: ApiOptions): Promise<voi
 }
 
 /**
- * What a call waits for has shorter deadlines; these are for all that it waits for together, once its body is there: how long a client
- * takes to send it is the client's own affair.
+ * Bounds the time of a whole call, whose single waits have shorter deadlines. The time begins when the body is there, because a client
+ * may take long to send it.
  */
 function answerInTime(v1: FastifyInstance): void {
   v1.decorateRequest('readAtMs', 0)

@@ -21,9 +21,7 @@ declare module 'fastify' {
     /** Who pays; set once the caller is known. */
     account: Account | null
     turn: Turn | null
-    /** Of the body as it came; 0 until it is read. */
-    bodyBytes: number
-    /** What was charged for the body. */
+    /** Units that the body has been charged. */
     bodyUnits: number
   }
 }
@@ -106,7 +104,8 @@ function chargeBody(request: FastifyRequest, account: Account, load: Load): void
   load.charge(account, more)
 }
 
-const announcedBytesOf = ({ headers }: FastifyRequest) => Number(headers['content-length'] ?? 0) || 0
+/** The length of the body as the client says it; 0 where it does not. */
+export const announcedBytesOf = ({ headers }: FastifyRequest): number => Number(headers['content-length'] ?? 0) || 0
 
 function unitsOf(request: FastifyRequest, account: Account, conversations: Pick<Conversations, 'isInMemory'>): number {
   const operation = request.routeOptions.schema?.operationId ?? ''

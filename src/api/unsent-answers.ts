@@ -3,12 +3,13 @@ import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import { bytesTakenOf } from '../bytes-taken.js'
 import { Refusal } from '../domain/errors.js'
 import { BODY_BYTES_MAX } from '../schemas/common.js'
+import { announcedBytesOf } from './turns.js'
 
-/** What the requests and answers of one caller may come to, from when they are begun until the client has taken the answers. */
+/** Bounds the requests and answers of one caller. Each counts from its beginning until the client has taken the answer. */
 export const USER_ANSWERS_BYTES_MAX = 16 << 20
-/** Of all callers of this node. Over it those who hold most are refused, over twice as much everybody. */
+/** Bounds those of all callers of this node. Over it those who hold most are refused, over twice as much everybody. */
 export const NODE_ANSWERS_BYTES_MAX = 128 << 20
-/** What an answer counts for until it is there. */
+/** An answer counts for so much until it is there. */
 const ANSWER_BYTES = 4 << 10
 const PAGE_BYTES = 512 << 10
 /** Operations whose answers are pages of content. */
@@ -63,7 +64,7 @@ export class UnsentAnswers {
     return answer
   }
 
-  /** What it counts for until it is sent, now that more is known. */
+  /** Corrects what a request and its answer count for, now that more is known. */
   expectNow(answer: Answer, bytes: number): void {
     if (this.#ofSockets.get(answer.socket)?.has(answer)) this.#count(answer, bytes - answer.bytes)
   }
@@ -143,9 +144,9 @@ export function boundAnswers(app: FastifyInstance, answers = new UnsentAnswers()
 }
 
 /** A body that comes in chunks may be as large as any until it is there. */
-function bodyBytesOf({ headers }: FastifyRequest): number {
-  if (headers['transfer-encoding'] !== undefined) return BODY_BYTES_MAX
-  return Math.min(BODY_BYTES_MAX, Number(headers['content-length'] ?? 0) || 0)
+function bodyBytesOf(request: FastifyRequest): number {
+  if (request.headers['transfer-encoding'] !== undefined) return BODY_BYTES_MAX
+  return Math.min(BODY_BYTES_MAX, announcedBytesOf(request))
 }
 
 const answerBytesOf = ({ routeOptions }: FastifyRequest): number =>

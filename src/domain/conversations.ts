@@ -116,7 +116,7 @@ function bytesOfCommand(command: ConversationCommand): number {
   return content.type === 'text' ? content.text.length : JSON.stringify(content).length
 }
 
-/** What was looked up for one command. */
+/** Holds the look-ups of one command. */
 type Found = Partial<ConversationContext>
 
 /** Nothing is looked up. */
@@ -149,7 +149,7 @@ export class Conversations {
   readonly #membersMax: number
   readonly #recentChanges = new RecentChanges()
   readonly reads: CheckedReads
-  /** What live delivery has to blank beyond what the feed says. */
+  /** Names the messages that live delivery blanks although the feed has not brought their recalls. */
   readonly recallsAhead = new RecallsAhead()
   readonly #sentIds: SentIds
   readonly #streams: Streams<ConversationState, ConversationCommand, ConversationContext, ConversationEvent>
@@ -224,13 +224,9 @@ export class Conversations {
     if (command.type === 'RecallMessage' && this.recallsAhead.isFull)
       throw unavailable('The live feed of this node is too far behind: send the same again.')
     const outcome = await this.#streams.execute(conversationId, command, requester)
-    // From the answer on it holds, also where another node wrote it and the feed has not brought it yet.
-    if (command.type === 'RecallMessage') {
-      this.recallsAhead.add(conversationId, command.seq, outcome.folded.position)
-      this.#recentChanges.takeRecall(conversationId, command.seq, outcome.folded.position)
-    }
+    // From the answer on it holds, also before the feed brings it, and where another node wrote it.
+    if (command.type === 'RecallMessage') this.#noteRecall(conversationId, command.seq, outcome.folded.position)
     if (outcome.kind !== 'appended') return { seq: outcome.folded.state.head, position: outcome.folded.position, unchanged: true, count: 0 }
-    // Before the feed brings it: from the answer on it holds.
     for (const event of outcome.events) this.#recentChanges.take(conversationId, event)
     const last = lastOf(outcome.events)
     return { seq: last.revision, position: last.position, unchanged: false, count: outcome.events.length }
@@ -254,6 +250,12 @@ export class Conversations {
       )
     }
     return { ...sentMessage(conversationId, first), duplicate: true }
+  }
+
+  /** Keeps a recall that is being acknowledged out of what is pushed and listed. `position`: of it, or of a later event. */
+  #noteRecall(conversationId: string, messageSeq: number, position: Position): void {
+    this.recallsAhead.add(conversationId, messageSeq, position)
+    this.#recentChanges.takeRecall(conversationId, messageSeq, position)
   }
 
   /**

@@ -1,6 +1,6 @@
 /** Which devices users have, and which of their tokens are refused. */
 import { setTimeout as delay } from 'node:timers/promises'
-import { LRUCache } from 'lru-cache'
+import { lruMap } from './lru-map.js'
 import { isOutage } from './errors.js'
 import { NO_STREAM, type Position, type RecordedEvent } from './event-store.js'
 import type { UserEvent } from './events.js'
@@ -53,7 +53,7 @@ type Revocation = Extract<UserEvent, { type: 'DeviceRevoked' }>['data']
  */
 export class Devices {
   readonly #options: DevicesOptions
-  readonly #shown = new LRUCache<string, Shown>({ maxSize: SHOWN_MAX, sizeCalculation: () => 1 })
+  readonly #shown = lruMap<string, Shown>(SHOWN_MAX)
   readonly #stopping = new AbortController()
 
   constructor(options: DevicesOptions) {

@@ -27,7 +27,7 @@ export interface History {
   /** Which of these messages are recalled. */
   findRecalled(conversationId: string, seqs: readonly number[]): Promise<{ asOf: number; recalled: ReadonlySet<number> }>
 
-  /** The ordinal of the last message at or below `seq`, 0 where there is none; holds where `asOf` is at `seq` or beyond it. */
+  /** Finds the ordinal of the last message at or below `seq` (0: there is none). It is right only if `asOf` has reached `seq`. */
   findOrdinal(conversationId: string, seq: number): Promise<{ asOf: number; ordinal: number }>
 
   /** Waits until the tables are at this position of the log. @throws {Refusal} unavailable when it takes too long */

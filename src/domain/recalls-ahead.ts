@@ -1,6 +1,6 @@
 import type { Position, RecordedEvent } from './event-store.js'
 
-/** Of all conversations together, about 100 bytes each. */
+/** Bounds the recalls of all conversations together, about 100 bytes each. */
 const RECALLS_AHEAD_MAX = 100_000
 
 /** Messages of one conversation, by seq. */
@@ -21,7 +21,7 @@ export class RecallsAhead {
   #size = 0
   #followedTo: Position = ''
 
-  /** Where the feed is so far behind that there is no more room, nothing more is recalled. */
+  /** True if the feed is so far behind that there is no room for another recall: it must then be refused. */
   get isFull(): boolean {
     return this.#size >= RECALLS_AHEAD_MAX
   }

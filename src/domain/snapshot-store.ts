@@ -2,7 +2,7 @@ import type { Position } from './event-store.js'
 
 /**
  * A stream's fold up to a revision. Disposable: without it a stream is folded from its beginning.
- * Whoever loads one believes it only where the log has an event with this hash at this revision.
+ * It is valid only if the log has an event with this hash at this revision; the reader checks that.
  */
 export interface Snapshot {
   /** Of the shape of `state`; another version is ignored. */

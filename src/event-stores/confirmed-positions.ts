@@ -1,4 +1,4 @@
-import { LRUCache } from 'lru-cache'
+import { lruMap } from '../domain/lru-map.js'
 import type { Position } from '../domain/event-store.js'
 
 /** About 100 bytes each. */
@@ -6,7 +6,7 @@ const POSITIONS_MAX = 10_000
 
 /** The positions that were found in the log, for those who ask again: a log that a process runs on keeps what it has. */
 export class ConfirmedPositions {
-  readonly #confirmed = new LRUCache<Position, true>({ maxSize: POSITIONS_MAX, sizeCalculation: () => 1 })
+  readonly #confirmed = lruMap<Position, true>(POSITIONS_MAX)
 
   /** `findPosition`: what the log itself calls the place that `position` names. */
   async confirms(position: Position, findPosition: () => Promise<Position | undefined>): Promise<boolean> {

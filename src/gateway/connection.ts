@@ -41,7 +41,7 @@ export const ANSWERS_BYTES_MAX = 768 * 1024
 /** The same of the frames themselves that are worked on. */
 export const FRAMES_IN_HAND_BYTES_MAX = 512 * 1024
 
-/** After so many refusals in a row for want of budget, a socket is not read until there is some again, or for so long. */
+/** After so many refusals in a row because its budget is spent, a socket is not read until units are back, at most for REST_MS_MAX. */
 const REFUSALS_MAX = 20
 const REST_MS_MAX = 1_000
 
@@ -53,7 +53,7 @@ export const nobody = { userId: '' }
 /** A frame that is being worked on. */
 export interface FrameInHand {
   readonly ref: number | undefined
-  /** Of the frame itself. */
+  /** Counts the frame itself. */
   readonly bytes: number
   readonly answerBytes: number
   readonly since: number
@@ -71,7 +71,7 @@ export interface ConnectionOptions {
   sessionId: string
   outbox: Outbox
   handle: Handle
-  /** Where the turn of a frame is given back. */
+  /** Takes the turn of a frame back. */
   turns: Pick<Turns, 'end'>
   logger: Logger
   framesPerSecond: number | undefined
@@ -110,7 +110,7 @@ export class Connection {
   readonly #rate: FrameRate | undefined
   /** In the order in which they came. */
   readonly #inFlight = new Set<FrameInHand>()
-  /** Of these frames, and of their answers. */
+  /** Count these frames, and what their answers may come to. */
   #frameBytes = 0
   #answerBytes = 0
   /** Frames that had been read already when too much was in flight, in their order. */
@@ -271,7 +271,7 @@ export class Connection {
     this.#held = undefined
     if (!held) return
     for (const delivery of held.kept()) this.#sendNews(delivery)
-    // What follows stands for all that did not fit: none but the last of it may move the place to resume from.
+    // Together these stand for everything that did not fit, so only the last of them may move the position to resume from.
     const { departures, heads } = held.late()
     const late = [...departures, ...heads.values()]
     const furthest = late.reduce((max, { resume }) => (resume > max ? resume : max), this.resume)

@@ -86,7 +86,7 @@ export class Delivering {
     this.#merging.add(audience)
   }
 
-  /** What waits is shown without these. */
+  /** Blanks these messages among the events that wait. */
   noteRecalls({ merge }: Audience, recalls: Recalled): void {
     if (merge) merge.recalls = union(merge.recalls, recalls)
   }
@@ -97,7 +97,7 @@ export class Delivering {
     if (!merge) return
     this.forget(audience)
     audience.lastFrameAt = performance.now()
-    // What was recalled while it waited is not shown.
+    // Blanks content recalled while it waited.
     const recalled = union(merge.recalls, this.#recallsAhead.of(audience.conversationId))
     const events = recalled ? merge.events.map((event) => blankRecalled(event, recalled)) : merge.events
     this.#emit(audience, { ...merge, events, resume })
@@ -161,20 +161,25 @@ const charactersOf = (events: readonly string[]): number => events.reduce((sum, 
 function deliveriesOf(conversationId: string, run: Run, resume: Position): Delivery[] {
   const deliveries: Delivery[] = []
   for (const { from, to } of cuts(run.events)) {
-    const events = run.events.length === to - from ? run.events : run.events.slice(from, to)
     const upTo = to === run.events.length ? resume : run.floor < resume ? run.floor : resume
-    deliveries.push({
-      frame: eventsFrame(events, upTo),
-      conversationId,
-      firstSeq: run.firstSeq + from,
-      lastSeq: run.firstSeq + to - 1,
-      events,
-      resume: upTo,
-      left: to === run.events.length ? run.subjects.left : undefined,
-      recalls: run.recalls,
-    })
+    deliveries.push(partOf(conversationId, run, { from, to }, upTo))
   }
   return deliveries
+}
+
+/** The events of a run from index `from` to before `to`. */
+function partOf(conversationId: string, run: Run, { from, to }: { from: number; to: number }, resume: Position): Delivery {
+  const events = run.events.length === to - from ? run.events : run.events.slice(from, to)
+  return {
+    frame: eventsFrame(events, resume),
+    conversationId,
+    firstSeq: run.firstSeq + from,
+    lastSeq: run.firstSeq + to - 1,
+    events,
+    resume,
+    left: to === run.events.length ? run.subjects.left : undefined,
+    recalls: run.recalls,
+  }
 }
 
 /** Where to cut, so that each piece has at most so many characters, and at least one fact. */
@@ -211,22 +216,8 @@ function deliverOwn(connection: Connection, conversationId: string, run: Run, re
   const isJoining = run.subjects.joined === connection.userId
   const isLeaving = run.subjects.left === connection.userId && (last > 0 || !isJoining)
   const beforeLast = run.floor < resume ? run.floor : resume
-  const fact = (index: number) => {
-    const seq = run.firstSeq + index
-    const events = run.events.slice(index, index + 1)
-    const upTo = index === last ? resume : beforeLast
-    const left = index === last ? run.subjects.left : undefined
-    connection.deliver({
-      frame: eventsFrame(events, upTo),
-      conversationId,
-      firstSeq: seq,
-      lastSeq: seq,
-      events,
-      resume: upTo,
-      left,
-      recalls: run.recalls,
-    })
-  }
+  const fact = (index: number) =>
+    connection.deliver(partOf(conversationId, run, { from: index, to: index + 1 }, index === last ? resume : beforeLast))
   if (isJoining) fact(0)
   const headAt = isLeaving ? last - 1 : last
   if (headAt >= (isJoining ? 1 : 0))

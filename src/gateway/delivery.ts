@@ -11,7 +11,7 @@ export interface Delivery {
   /** The facts as JSON text, one by one; for a re-push. */
   events: readonly string[]
   resume: Position
-  /** Whose membership the last of these events ends. */
+  /** The user whose membership ends with the last of these events. */
   left?: string | undefined
   /** The messages that these events recall, also where a `head` stands for them. */
   recalls?: Recalled | undefined

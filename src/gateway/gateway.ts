@@ -305,20 +305,10 @@ export class Gateway {
     const units = frameUnits(frame, inHand.bytes)
     if (units === 0) return this.#work(connection, frame)
     this.#admitFrame(account, frame, units)
-    const { turns } = this.#options.load
-    inHand.turn = turns.tryBegin(account, units)
+    inHand.turn = this.#options.load.turns.tryBegin(account, units)
     if (inHand.turn) return this.#work(connection, frame)
-    const turn = new Promise<Turn>((resolve, reject) =>
-      turns.wait(account, {
-        units,
-        bytes: waitingFrameBytes(inHand.bytes),
-        begin: resolve,
-        isGone: () => !connection.isOpen,
-        drop: reject,
-      }),
-    )
-    return turn.then((begun) => {
-      inHand.turn = begun
+    return this.#waitForTurn(account, { units, bytes: inHand.bytes, isGone: () => !connection.isOpen }).then((turn) => {
+      inHand.turn = turn
       return this.#work(connection, frame)
     })
   }
@@ -484,7 +474,8 @@ export class Gateway {
     const wasHere = this.hub.users.has(identity.userId)
     const units = helloUnits(wasHere ? 0 : account.conversations)
     this.#options.load.admit(account, units)
-    const turn = await this.#turnOf(connection, account, units)
+    const isGone = () => !connection.isOpen || this.#lateHellos.has(connection)
+    const turn = this.#options.load.turns.tryBegin(account, units) ?? (await this.#waitForTurn(account, { units, bytes: 0, isGone }))
     try {
       await this.#greetUser(connection, frame, identity, account)
     } finally {
@@ -495,19 +486,10 @@ export class Gateway {
     }
   }
 
-  /** @throws {Refusal} when the turn did not come in time, or nobody waits for it any more */
-  #turnOf(connection: Connection, account: Account, units: number): Turn | Promise<Turn> {
-    const { turns } = this.#options.load
-    const turn = turns.tryBegin(account, units)
-    if (turn) return turn
+  /** Waits for the turn of a frame of so many bytes. @throws {Refusal} it did not come in time, or nobody waits for it any more */
+  #waitForTurn(account: Account, { units, bytes, isGone }: { units: number; bytes: number; isGone: () => boolean }): Promise<Turn> {
     return new Promise((resolve, reject) =>
-      turns.wait(account, {
-        units,
-        bytes: waitingFrameBytes(0),
-        begin: resolve,
-        isGone: () => !connection.isOpen || this.#lateHellos.has(connection),
-        drop: reject,
-      }),
+      this.#options.load.turns.wait(account, { units, bytes: waitingFrameBytes(bytes), begin: resolve, isGone, drop: reject }),
     )
   }
 

@@ -13,7 +13,7 @@ interface HeldHead {
 }
 
 /**
- * What the live feed brings to a device while older events are still being sent to it. That may take as long as the device
+ * Holds what the live feed brings to a device while older events are still being sent to it. That may take as long as the device
  * takes to read them, so what is recalled meanwhile is blanked, and of a conversation that its user leaves or is removed from
  * meanwhile only that event is left.
  *
@@ -39,7 +39,7 @@ export class HeldDeliveries {
     this.#recallsAhead = recallsAhead
   }
 
-  /** Of the frames that are kept. */
+  /** Counts the frames that are kept. */
   get bytes(): number {
     return this.#keptBytes
   }
@@ -72,12 +72,12 @@ export class HeldDeliveries {
     else this.#kept.push(departure)
   }
 
-  /** What was kept, in its order. */
+  /** Gives the deliveries that were kept, in their order. */
   kept(): Delivery[] {
     return this.#kept.map((delivery) => this.#withoutRecalled(delivery))
   }
 
-  /** What came when there was no more room: own departures, and a head for each conversation with more than that. */
+  /** Gives what came when there was no more room: the user's own departures, and a head for each other conversation. */
   late(): { departures: Delivery[]; heads: Map<string, HeldHead> } {
     return { departures: [...this.#lateDepartures.values()], heads: this.#heads }
   }

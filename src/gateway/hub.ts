@@ -420,7 +420,7 @@ export class Hub {
     this.#endAllRuns(runs, events, recalls)
   }
 
-  /** What waits to be merged may leave before the event that recalls it has its turn. */
+  /** Blanks messages that wait to be merged: they may leave before the event that recalls them is delivered. */
   #blankMerging(recalls: Recalls): void {
     for (const [conversationId, seqs] of recalls) {
       const audience = this.#audiences.get(conversationId)

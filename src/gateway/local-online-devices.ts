@@ -1,4 +1,4 @@
-import { LRUCache } from 'lru-cache'
+import { lruMap } from '../domain/lru-map.js'
 import { type OnlineDevices, type OnlineState, type Session } from './online-devices.js'
 
 const LAST_SEEN_MAX = 100_000
@@ -13,7 +13,7 @@ interface LocalDevice {
 export class LocalOnlineDevices implements OnlineDevices {
   /** userId → deviceId → its sockets. */
   readonly #online = new Map<string, Map<string, LocalDevice>>()
-  readonly #lastSeen = new LRUCache<string, number>({ maxSize: LAST_SEEN_MAX, sizeCalculation: () => 1 })
+  readonly #lastSeen = lruMap<string, number>(LAST_SEEN_MAX)
   onChange: OnlineDevices['onChange'] = () => {}
   /** Never here: the gateway sees to its own connections. */
   onReplaced: OnlineDevices['onReplaced'] = () => {}

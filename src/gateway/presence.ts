@@ -1,4 +1,4 @@
-import { LRUCache } from 'lru-cache'
+import { lruMap } from '../domain/lru-map.js'
 import { isoOf } from '../domain/client-event.js'
 import { isOutage } from '../domain/errors.js'
 import type { DevicePresence, Presence, UserPresence } from '../domain/presence.js'
@@ -34,7 +34,7 @@ export class LivePresence implements Presence {
   readonly #subscribers = new Map<string, Set<Connection>>()
   readonly #subscriptions = new Map<Connection, ReadonlySet<string>>()
   /** Users who are online as far as devices here were told: all of them, or only one that asked. */
-  readonly #saidOnline = new LRUCache<string, 'to all' | 'to one'>({ maxSize: SAID_MAX, sizeCalculation: () => 1 })
+  readonly #saidOnline = lruMap<string, 'to all' | 'to one'>(SAID_MAX)
   readonly #telling = new Map<string, Promise<void>>()
   readonly #present = new Set<Connection>()
 

@@ -5,7 +5,7 @@ import { type Origins, isOfHost } from '../origins.js'
 
 const WEBSOCKET_PATH = '/v1/ws'
 const notPassedOn = new Set(['connection', 'upgrade', 'http2-settings'])
-/** How long a client that was refused may take to read the answer and close. */
+/** A client that was refused has so long to read the answer and close. */
 const REFUSED_MS_MAX = 2_000
 
 /** Why a connection does not become a WebSocket. */
@@ -40,7 +40,7 @@ export function refuseUpgrade(socket: Duplex, { code, detail, headers = {} }: Up
   }
   const lines = Object.entries(fields).map(([name, value]) => `${name}: ${value}\r\n`)
   socket.end(`HTTP/1.1 ${status} ${STATUS_CODES[status]}\r\n${lines.join('')}\r\n${body}`)
-  // What it still sends is thrown away, so that its end is noticed.
+  // Throws away what the client still sends, so that its end is noticed.
   socket.resume()
   const cutting = setTimeout(() => socket.destroy(), REFUSED_MS_MAX)
   socket.once('close', () => clearTimeout(cutting))

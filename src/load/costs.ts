@@ -98,6 +98,6 @@ const REQUEST_BYTES = 16_384
 const FRAME_BYTES = 2_048
 const PARSED_FACTOR = 2
 
-/** What a request that waits takes in memory, by the bytes of its body or frame. */
+/** Estimate the memory of a waiting request or frame from the bytes of its body. */
 export const waitingRequestBytes = (bytes: number): number => REQUEST_BYTES + bytes * PARSED_FACTOR
 export const waitingFrameBytes = (bytes: number): number => FRAME_BYTES + bytes * PARSED_FACTOR

@@ -1,5 +1,5 @@
 /** What REST and WebSocket share to keep a node answering: budgets of callers, turns by cost, and a guard against overload. */
-import { LRUCache } from 'lru-cache'
+import { lruMap } from '../domain/lru-map.js'
 import { Refusal } from '../domain/errors.js'
 import { Account } from './account.js'
 import { Overload } from './overload.js'
@@ -38,7 +38,7 @@ export class Load {
   readonly overload: Overload
   readonly #options: LoadOptions
   readonly #now: () => number
-  readonly #accounts = new LRUCache<string, Account>({ maxSize: ACCOUNTS_MAX, sizeCalculation: () => 1 })
+  readonly #accounts = lruMap<string, Account>(ACCOUNTS_MAX)
   readonly #told = new WeakMap<Account, Told>()
 
   constructor(options: LoadOptions = {}) {

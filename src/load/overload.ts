@@ -7,7 +7,7 @@ const RESOLUTION_MS = 10
 /** Of the loop's delay: beyond it less heavy work is let in, and beyond the second callers are refused. */
 const DELAY_MS_BUSY = 20
 const DELAY_MS_OVERLOADED = 80
-/** Of the time. A loop that is late and idle in between is kept waiting by other processes: to refuse its callers would not help. */
+/** Share of the time. A loop that is late but often idle is kept waiting by other processes; to refuse callers would not help. */
 const UTILIZATION_MIN = 0.8
 /** Looks in a row after which it is no passing thing. */
 const OVERLOADED_LOOKS = 4

@@ -18,7 +18,7 @@ export interface TurnsOptions {
   /** Jobs of one account, and of all, that wait. */
   accountJobsMax: number
   jobsMax: number
-  /** What requests that wait take in memory, of one account and of all. Accounts that used little lately have twice as much of it. */
+  /** Bound the memory of waiting requests, of one account and of all. Accounts that used little lately have twice the room of all. */
   accountBytesMax: number
   bytesMax: number
   /** Longer than this nobody waits. */
@@ -42,7 +42,7 @@ export const TURNS: TurnsOptions = {
 /** A piece of work that waits for its turn. */
 export interface Job {
   units: number
-  /** What it takes in memory while it waits: see costs.ts. */
+  /** Estimates its memory while it waits: see costs.ts. */
   bytes: number
   /** Begins it; it is over when `end` is called with the turn. */
   begin(turn: Turn): void
@@ -218,7 +218,7 @@ export class Turns {
     }
   }
 
-  /** What is next after the refused ones may be of the other lane, which must not wait for this one; or nothing is. */
+  /** Moves a queue to the lane of the job that is next now, or removes an empty one. */
   #moveFrom(lane: Lane, queue: Queue): void {
     const job = queue.jobs[queue.at]
     const next = job && this.#laneOf(job.units)

@@ -14,7 +14,7 @@ export interface Checkpoint {
   position: Position
 }
 
-/** How long a start waits for somebody who has locked the tables. */
+/** A start gives up when somebody else has locked the tables for longer than this. */
 const LOCK_MS_MAX = 10_000
 
 /** The version of tables that are to be built anew. */
@@ -67,7 +67,7 @@ export async function migrate(db: Database, projections: readonly Projection[], 
   })
 }
 
-/** Whether the log has what the tables were built from: a log that was begun anew or restored has other events at those places. */
+/** True if the log has the events that the tables were built from; a log begun anew or restored has others at those places. */
 export async function areOfThisLog(checkpoints: Iterable<Checkpoint>, store: Pick<EventStore, 'confirms'>): Promise<boolean> {
   const positions = new Set(Array.from(checkpoints, ({ position }) => position))
   positions.delete('')

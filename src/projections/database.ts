@@ -48,10 +48,10 @@ export function openReaders(connectionString: string, connectionsMax: number, on
   return open(openPool(connectionString, connectionsMax, settings, onLost), preparing(), () => READ_MS_MAX)
 }
 
-/** Where writers are not the usual ones. */
+/** Changes how writers behave. */
 export interface WriterOptions {
   onLost?: (error: Error) => void
-  /** How long any statement may take. Default: a minute, and an hour where it makes, fills or swaps tables. */
+  /** Bounds every statement. Default: a minute, and an hour where it makes, fills or swaps tables. */
   statementMsMax?: number
 }
 
@@ -242,7 +242,7 @@ export function asRefusal(error: unknown): unknown {
 const LOCK_NOT_AVAILABLE = '55P03'
 const DEADLOCK_DETECTED = '40P01'
 
-/** Whether a statement was given up because others hold locks. */
+/** True if a statement was given up because others hold locks. */
 export function isLockTimeout(error: unknown): boolean {
   const code = error instanceof Error ? (error as { code?: unknown }).code : undefined
   return code === LOCK_NOT_AVAILABLE || code === DEADLOCK_DETECTED

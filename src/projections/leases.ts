@@ -1,4 +1,4 @@
-/** What one process at a time may do: it holds an advisory lock in its session, until that ends. */
+/** Names what only one process at a time may do. It holds an advisory lock in its session, until that ends. */
 import { sql } from 'kysely'
 import { type Database, HEARTBEAT_MS, WRITE_MS_MAX } from './database.js'
 

@@ -187,7 +187,7 @@ export interface ReceiptsOptions extends PageOptions {
 
 const receiptList = new PagedList('receipts', ['number', 'number'])
 
-/** Of `receipts r` and `members m`: nothing where the cursors are of an earlier membership. */
+/** Joins `receipts r` and `members m`; cursors of an earlier membership give nothing. */
 const ofMembership = (column: string) => sql`CASE WHEN r.joined_seq = m.joined_seq THEN ${sql.ref(`r.${column}`)} END`
 const readSeq = sql`greatest(${ofMembership('read_seq')}, r.sent_seq)`
 

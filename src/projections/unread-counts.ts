@@ -43,7 +43,7 @@ interface CursorChange {
   membership: 'joined' | 'left' | undefined
   /** Undefined: that of the table's conversation. */
   joinedOrdinal: number | undefined
-  /** Of the membership that begins in this batch, else of the one in which `read` was said. */
+  /** Belongs to the membership that begins in this batch, else to the one in which `read` was said. */
   joinedSeq: number
   /** By a cursor: it counts in the membership of which it is, and in no other. */
   read: Read | undefined
@@ -160,7 +160,7 @@ async function dropCursors(db: Database, entries: readonly Entry[]): Promise<voi
     WHERE c.conversation_id = u.conversation_id AND c.user_id = u.user_id`.execute(db)
 }
 
-/** Of the furthest of the two, where there is one. */
+/** Gives the further of the two cursors, if there is one. */
 const furthest = ({ read, sent }: CursorChange): Read | undefined => (!sent || (read && read.seq > sent.seq) ? read : sent)
 
 async function insertCursors(db: Database, entries: readonly Entry[]): Promise<void> {

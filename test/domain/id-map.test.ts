@@ -10,7 +10,7 @@ import { metadataOf } from '../support/given.js'
 /** All have one hash by which `immutable` places texts: "Aa" and "BB" do, and so does whatever is made of as many of them. */
 const colliding = Array.from({ length: 4_096 }, (_, n) => Array.from({ length: 12 }, (_bit, i) => ((n >> i) & 1 ? 'Aa' : 'BB')).join(''))
 
-/** How many of these share the fullest bucket. */
+/** Counts those that share the fullest bucket. */
 function fullestBucket(keys: readonly string[]): number {
   const buckets = new Map<number, number>()
   for (const key of keys) buckets.set(hash(key), (buckets.get(hash(key)) ?? 0) + 1)

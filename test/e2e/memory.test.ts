@@ -51,7 +51,7 @@ test('the largest content through every place that holds any: the server outlive
   )
   await look()
   const answered = await Promise.all(answers)
-  // What is beyond the device's budget is refused, and the rest is answered.
+  // Questions beyond the device's budget are refused, and the others are answered.
   expect(answered.every(({ type, code, events }) => (type === 'ok' ? events!.length > 0 : code === 'rate_limited'))).toBe(true)
   expect(answered.some(({ type }) => type === 'ok')).toBe(true)
   await look()

@@ -109,7 +109,7 @@ async function messagesOf(alice: User, { conversationId }: Conversation, positio
   return items.map(({ content }) => content.text)
 }
 
-/** Of all streams: revisions without a hole, each event chained to the one before. */
+/** Checks all streams: revisions without a hole, each event chained to the one before. */
 async function expectWholeChains(connectionString: string): Promise<void> {
   const store = await PostgresEventStore.open({ connectionString })
   try {

@@ -3,7 +3,7 @@ import { useServer } from '../support/app-server.js'
 import { APP_SECRET, type User } from '../support/world.js'
 
 const UNITS_PER_SECOND = 60
-/** What a hello of somebody without conversations costs, and a look at 500 users. */
+/** The cost of a hello without conversations, and of a query for 500 users. */
 const HELLO_UNITS = 5
 const PRESENCE_UNITS = 51
 /** Over REST also the body beyond its first KiB, and the answer beyond its first 16 KiB, are paid for. */
@@ -91,13 +91,13 @@ describe('what is not known before is charged when it is', () => {
     load: { now: () => 0 },
   })
 
-  /** What a user has left, by the header of a request that costs one unit. */
+  /** Reads what a user has left from the header of a request that costs one unit. */
   async function unitsLeft(user: User): Promise<number> {
     const { headers } = await user.call('GET', `/v1/users/${user.id}`)
     return Number(/r=(\d+)/.exec(headers.get('ratelimit') ?? '')![1]) + 1
   }
 
-  /** What something costs its user. */
+  /** Measures what some work costs its user. */
   async function costOf(user: User, work: () => Promise<unknown>): Promise<number> {
     const before = await unitsLeft(user)
     await work()

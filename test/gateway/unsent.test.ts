@@ -5,7 +5,7 @@ import type { WebSocket } from 'ws'
 import { describe, expect, test, vi } from 'vitest'
 import { Refusal } from '../../src/domain/errors.js'
 import { RecallsAhead } from '../../src/domain/recalls-ahead.js'
-import { ANSWERS_BYTES_MAX, Connection, FRAMES_IN_HAND_BYTES_MAX } from '../../src/gateway/connection.js'
+import { ANSWERS_BYTES_MAX, type Answer, Connection, FRAMES_IN_HAND_BYTES_MAX } from '../../src/gateway/connection.js'
 import { Outbox } from '../../src/gateway/outbox.js'
 import { NODE_UNSENT_BYTES_MAX, USER_UNSENT_BYTES_MAX, relieve } from '../../src/gateway/unsent.js'
 import { useServer } from '../support/app-server.js'
@@ -79,22 +79,26 @@ describe('what waits for sockets', () => {
   })
 })
 
+/** A connection on a socket of the test's own; `handle` is given the `ref` of each frame that it works on. */
+const connect = (ws: EventEmitter, handle: (ref: number) => Answer): Connection =>
+  new Connection(ws as unknown as WebSocket, new PassThrough({ highWaterMark: 1 }).resume(), {
+    sessionId: 's',
+    outbox: new Outbox(),
+    logger: pino({ level: 'silent' }),
+    framesPerSecond: undefined,
+    recallsAhead: new RecallsAhead(),
+    turns: { end() {} },
+    handle: (_, frame) => handle('ref' in frame ? (frame.ref ?? -1) : -1),
+  })
+
 describe('what one socket asks for at once', () => {
   function connected() {
     const ws = Object.assign(new EventEmitter(), { pause() {}, resume() {}, close() {} })
     const asked: (() => void)[] = []
     const order: number[] = []
-    const connection = new Connection(ws as unknown as WebSocket, new PassThrough({ highWaterMark: 1 }).resume(), {
-      sessionId: 's',
-      outbox: new Outbox(),
-      logger: pino({ level: 'silent' }),
-      framesPerSecond: undefined,
-      recallsAhead: new RecallsAhead(),
-      turns: { end() {} },
-      handle: (_, frame) => {
-        order.push('ref' in frame ? (frame.ref ?? -1) : -1)
-        return new Promise((resolve) => asked.push(() => resolve({})))
-      },
+    const connection = connect(ws, (ref) => {
+      order.push(ref)
+      return new Promise((resolve) => asked.push(() => resolve({})))
     })
     const say = (frame: object) => ws.emit('message', Buffer.from(JSON.stringify(frame)), false)
     const ask = (ref: number) => say({ type: 'events.get', ref, conversationId: 'c', after: -1, limit: 200 })
@@ -135,17 +139,9 @@ test('a socket that asks on though its budget is spent is left unread until ther
   try {
     const ws = Object.assign(new EventEmitter(), { pause: vi.fn(), resume: vi.fn(), close() {} })
     const taken: number[] = []
-    new Connection(ws as unknown as WebSocket, new PassThrough().resume(), {
-      sessionId: 's',
-      outbox: new Outbox(),
-      logger: pino({ level: 'silent' }),
-      framesPerSecond: undefined,
-      recallsAhead: new RecallsAhead(),
-      turns: { end() {} },
-      handle: (_, frame) => {
-        taken.push('ref' in frame ? (frame.ref ?? -1) : -1)
-        throw new Refusal('rate_limited', 'Spent.', { retryAfterMs: 400 })
-      },
+    connect(ws, (ref) => {
+      taken.push(ref)
+      throw new Refusal('rate_limited', 'Spent.', { retryAfterMs: 400 })
     })
     for (let ref = 0; ref < 30; ref += 1)
       ws.emit('message', Buffer.from(JSON.stringify({ type: 'presence.query', ref, userIds: ['u'] })), false)

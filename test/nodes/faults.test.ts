@@ -18,14 +18,7 @@ const SEND_PAUSE_MS = 10
 /** Under traffic before and after the fault. */
 const ENOUGH = 100
 
-interface TestServer {
-  kill?: () => Promise<void>
-  restart?: () => Promise<void>
-  freeze?: () => void
-  thaw?: () => void
-  heal?: () => Promise<void>
-  stop(): Promise<void>
-}
+type TestServer = Omit<TestKurrentDb, 'connectionString'>
 
 /** Something that the nodes need, behind a line that can be cut. */
 interface Part {

@@ -16,7 +16,7 @@ interface Track {
   hasLeft: boolean
 }
 
-/** What was sent of one conversation. */
+/** Keeps what was sent of one conversation. */
 interface SentEvents {
   bySeq: Map<number, SentEvent>
   /** Up to here all is acknowledged. */
@@ -119,7 +119,7 @@ export class ConnectionCheck {
     sent.bySeq.set(seq, { repushes: 0, acknowledgedAt: undefined })
   }
 
-  /** Whoever comes back had its last departure before, where that lies after the place at which the connection begins. */
+  /** A user who comes back has its last departure sent first, if that lies after the place at which the connection begins. */
   #requireDepartureBefore(conversationId: string, joinedSeq: number): void {
     const { truth } = this.#world
     const departure = truth.changeBefore(conversationId, this.#viewer.userId, joinedSeq - 1)

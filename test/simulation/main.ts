@@ -12,7 +12,7 @@ const { values } = parseArgs({
     /** How many, from `from` on. */
     seeds: { type: 'string', default: '1000' },
     from: { type: 'string', default: '1' },
-    /** How many threads may share the seeds. */
+    /** Bounds the threads that share the seeds. */
     threads: { type: 'string', default: String(availableParallelism()) },
     /** Stops at the first seed that fails; on one thread. */
     first: { type: 'boolean', default: false },

@@ -311,7 +311,7 @@ export class Device {
   }
 }
 
-/** What an event says of the membership of the device's user. */
+/** Reads from an event how the membership of the device's user changes. */
 type OwnChange = 'joining' | 'leaving' | undefined
 
 function ownChangeIn({ type, data }: Event, userId: string | undefined): OwnChange {

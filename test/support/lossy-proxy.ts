@@ -4,7 +4,7 @@ import { connect, createServer, type AddressInfo, type Socket } from 'node:net'
 /** A TCP proxy that can be cut, and that can lose what the server answers: the request arrives, the acknowledgement does not. */
 export interface LossyProxy {
   port: number
-  /** How many connections it has taken. */
+  /** Counts the connections that it has taken. */
   readonly taken: number
   /** The connections that are open now answer nothing more; each is cut when it should have answered. */
   loseNextAnswers(): void

@@ -23,7 +23,7 @@ export type ReceiptsCommand =
   | { type: 'MarkRead'; userId: string; seq: number; joinedSeq: number; ordinal: number | undefined; sentSeq: number | null }
   | { type: 'MarkDelivered'; userId: string; seq: number; joinedSeq: number }
 
-/** What was looked up for one command. */
+/** Holds the look-up of one command. */
 export interface ReceiptsContext {
   ordinal?: number
 }

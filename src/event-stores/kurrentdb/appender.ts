@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises'
-import { LRUCache } from 'lru-cache'
+import { lruMap } from '../../domain/lru-map.js'
 import { type Append, AppendOutcomeUnknown, type AppendResult, RecordedEvent, StoreUnavailable } from '../../domain/event-store.js'
 import { positionOf } from '../../domain/position.js'
 import { withDeadline } from '../../domain/waits.js'
@@ -50,7 +50,7 @@ export class Appender {
   /** The last append of each stream that has any. */
   readonly #lanes = new Map<string, Promise<void>>()
   /** Streams of which this process knows what is in them; see #landmark. */
-  readonly #known = new LRUCache<string, true>({ maxSize: knownStreamsMax, sizeCalculation: () => 1 })
+  readonly #known = lruMap<string, true>(knownStreamsMax)
   readonly #gate = new Gate(inFlightMax)
   /** The latest place that this process has been told of. */
   #seen = zeroPosition

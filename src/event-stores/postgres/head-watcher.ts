@@ -43,7 +43,7 @@ export class HeadWatcher {
   readonly #options: HeadWatcherOptions
   #connection!: Connection
   #others = true
-  /** What the next look must find: seen before the last one, so that nothing written since the log was set back is taken for it. */
+  /** The next look must find this event. It was seen before the last look, so it cannot have been written after the log was set back. */
   #expected: Position
   #isSaidSilent = false
   #wake = new AbortController()

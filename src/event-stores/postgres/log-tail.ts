@@ -141,7 +141,7 @@ export class LogTail {
     while (this.#held.length > 0 && this.#held[0]!.first <= this.#last + 1) {
       const held = this.#held.shift()!
       this.#heldEvents -= held.events.length
-      this.#heldBytes -= bytesOf(held.events)
+      this.#heldBytes -= bytesOfAll(held.events)
       this.#push(held.first, held.events)
     }
   }
@@ -149,7 +149,7 @@ export class LogTail {
   #hold(first: number, events: readonly RecordedEvent[]): void {
     this.#held.push({ first, events })
     this.#heldEvents += events.length
-    this.#heldBytes += bytesOf(events)
+    this.#heldBytes += bytesOfAll(events)
   }
 
   /** Adds what is new of events that follow each other from `first` on, which is at most one past the last. */
@@ -159,7 +159,7 @@ export class LogTail {
       const event = events[i]!
       if (this.#last + 1 - this.#first === size) this.#evict()
       this.#ring[++this.#last % size] = event
-      this.#bytes += event.dataJson.length + eventOverheadBytes
+      this.#bytes += bytesOf(event)
     }
     while (this.#bytes > this.#options.bytesMax) this.#evict()
     this.#wake()
@@ -167,7 +167,7 @@ export class LogTail {
 
   #evict(): void {
     const slot = this.#first++ % this.#ring.length
-    this.#bytes -= this.#ring[slot]!.dataJson.length + eventOverheadBytes
+    this.#bytes -= bytesOf(this.#ring[slot]!)
     this.#ring[slot] = undefined
   }
 
@@ -186,5 +186,5 @@ export class LogTail {
   }
 }
 
-const bytesOf = (events: readonly RecordedEvent[]): number =>
-  events.reduce((sum, { dataJson }) => sum + dataJson.length + eventOverheadBytes, 0)
+const bytesOf = ({ dataJson }: RecordedEvent): number => dataJson.length + eventOverheadBytes
+const bytesOfAll = (events: readonly RecordedEvent[]): number => events.reduce((sum, event) => sum + bytesOf(event), 0)

@@ -37,7 +37,7 @@ export interface PostgresEventStoreOptions {
   pollIntervalMs?: number
   /** How long a batch may take before its session is given up and its outcome settled. Default 5,000. */
   appendDeadlineMs?: number
-  /** How long the start waits for somebody who has locked the tables. Default 10,000. */
+  /** Ends the start when somebody else has locked the tables for longer than this. Default 10,000. */
   schemaLockMsMax?: number
   /** How long an append waits for a lost database before it fails. Default 3,000. */
   settleMs?: number
